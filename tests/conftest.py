@@ -1,0 +1,17 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def imagery() -> Path:
+    """The folder of real pictures; the test is skipped where CGEARTHEYE_IMAGERY does not point at one."""
+    value = os.environ.get("CGEARTHEYE_IMAGERY")
+    if not value or not Path(value).is_dir():
+        pytest.skip("CGEARTHEYE_IMAGERY does not point at a folder of real imagery")
+    return Path(value)
