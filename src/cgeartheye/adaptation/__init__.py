@@ -1,0 +1,1 @@
+"""A task model from a frozen backbone and the user's labels."""

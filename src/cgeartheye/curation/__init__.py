@@ -1,0 +1,1 @@
+"""From a catalogue, or plain image folders, to a balanced multi-season data set in shards."""

@@ -1,0 +1,1 @@
+"""`demo`: render a world, write its project file, run it."""

@@ -1,0 +1,1 @@
+"""`doctor`: what works on this machine, what is missing, how to mend it."""

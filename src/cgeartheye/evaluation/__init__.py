@@ -1,0 +1,1 @@
+"""Honest figures of frozen backbones, with intervals and plain baselines in the same table."""

@@ -1,0 +1,1 @@
+"""Grids, equal-area cells, windows and blending weights."""

@@ -1,0 +1,1 @@
+"""Batched features, sliding and streamed windows."""

@@ -1,0 +1,1 @@
+"""Whole scenes to seamless maps, in constant memory."""

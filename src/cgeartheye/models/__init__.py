@@ -1,0 +1,1 @@
+"""Plain vision transformers. Arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""Seasonal self-distillation: a student, its EMA teacher, three contrasts."""

@@ -1,0 +1,1 @@
+"""Georeferenced pictures: reading windows and grids, writing COG, lists of scenes."""

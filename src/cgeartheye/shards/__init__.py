@@ -1,0 +1,1 @@
+"""Tar shards with a Parquet index: format, writer, reader, order of samples."""

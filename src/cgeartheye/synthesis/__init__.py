@@ -1,0 +1,1 @@
+"""The rendered world: a seeded landscape in four seasons, with its labels."""

@@ -1,0 +1,1 @@
+"""What training loops share: runtime, schedules, parameter groups, checkpoints."""

@@ -1,0 +1,1 @@
+"""Views and masks, batched on the training device."""

@@ -1,0 +1,1 @@
+"""Polygons from labels, and the files they are kept in."""

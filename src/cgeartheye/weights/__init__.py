@@ -1,0 +1,1 @@
+"""Weights in and out, with the model card they travel with."""
