@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import shapely
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import shapes
 from shapely.geometry import Polygon
@@ -125,18 +126,12 @@ def _pieces(
     """Number the regions of one block from ``used`` + 1 and outline them; 0 stands for no data."""
     local = label(classes, connectivity=1, background=nodata).astype(np.int32)
     pieces = {}
-    move = (1.0, 0.0, float(origin[1]), 0.0, 1.0, float(origin[0]))
+    move = Affine.translation(origin[1], origin[0])
     first = _first_values(local, classes)
-    for geometry, number in shapes(local, mask=local > 0, connectivity=4, transform=_affine(move)):
+    for geometry, number in shapes(local, mask=local > 0, connectivity=4, transform=move):
         rings = geometry["coordinates"]
         pieces[used + int(number)] = (int(first[int(number)]), Polygon(rings[0], rings[1:]))
     return np.where(local > 0, local.astype(np.int64) + used, 0), pieces
-
-
-def _affine(values: tuple[float, float, float, float, float, float]) -> object:
-    from affine import Affine
-
-    return Affine(*values)
 
 
 def _first_values(local: NDArray[np.int32], classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
