@@ -27,9 +27,8 @@ def test_help_imports_neither_torch_nor_gdal_nor_settings(arguments: list[str]) 
 def test_every_stage_verb_has_the_common_options() -> None:
     for verb in STAGE_VERBS:
         text = CliRunner().invoke(build_app(), [verb, "--help"], env={"COLUMNS": "200"}).output
-        assert all(
-            option in text for option in ("--project", "--set", "--out", "--check", "--json", "--quiet", "--redo", "--settings")
-        )
+        options = ("--project", "--set", "--out", "--check", "--json", "--quiet", "--redo", "--settings")
+        assert all(option in text for option in options)
 
 
 def test_an_unknown_verb_or_option_exits_with_2() -> None:
