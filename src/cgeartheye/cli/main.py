@@ -60,4 +60,4 @@ def build_app() -> typer.Typer:
 def main() -> None:
     """Run the command line and end the process."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    leave(build_app())
+    leave(lambda: build_app()(prog_name="cgeartheye"))
