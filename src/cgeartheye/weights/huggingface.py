@@ -1,4 +1,4 @@
-"""Vision transformers in a local folder of the Hugging Face layout (``config.json``, ``model.safetensors``) as frozen backbones."""
+"""Vision transformers in a local Hugging Face folder (``config.json``, ``model.safetensors``) as frozen backbones."""
 
 from __future__ import annotations
 

@@ -62,8 +62,8 @@ class TimmBackbone(Backbone):
         wanted = [layer % self.depth for layer in layers]
         pixels = prepare(images, self.mean, self.std, patch_px=self.patch_px)
         unique = sorted(set(wanted))
-        maps = self.model.forward_intermediates(pixels, indices=unique, output_fmt="NHWC", intermediates_only=True)
-        found = dict(zip(unique, maps, strict=True))
+        maps = self.model.forward_intermediates(pixels, indices=unique, intermediates_only=True)  # each (B, D, h, w)
+        found = {layer: level.permute(0, 2, 3, 1) for layer, level in zip(unique, maps, strict=True)}
         return [
             self.model.norm(found[layer]) if norm == "all" or (norm == "last" and layer == self.depth - 1) else found[layer]
             for layer in wanted
