@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cgeartheye.errors import DataError, InputError
 from cgeartheye.seeding import hash_share
@@ -94,7 +94,8 @@ def read_class_folder(
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
-    """Return a picture as (H, W, 3) uint8 RGB; grey and palettes are converted, alpha is dropped.
+    """Return a picture as (H, W, 3) uint8 RGB; grey and palettes are converted, alpha is dropped,
+    and a picture that says it lies on its side is turned.
 
     Raises:
         DataError: if it cannot be decoded whole, is no JPEG, PNG or TIFF, has more than 8 bits, or too many pixels.
@@ -105,7 +106,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
                 raise DataError(
                     f"has more than 8 bits a channel (mode {image.mode})", where=str(path), remedy="stretch it to 8 bits"
                 )
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot be read as a picture ({error})", where=str(path)) from error
 

@@ -116,7 +116,7 @@ class EvaluateSettings(StageSettings):
 
     @model_validator(mode="after")
     def _names_differ(self) -> EvaluateSettings:
-        names = [entry.name for entry in (*self.datasets, *self.retrieval)]
+        names = [folder.name for folder in self.datasets] + [places.name for places in self.retrieval]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             message = f"data sets and retrieval sets need names of their own; used twice: {', '.join(twice)}"
