@@ -16,7 +16,7 @@ from cgeartheye.pretraining.objective import Terms, distil
 from cgeartheye.pretraining.views import ViewBatch
 from cgeartheye.seeding import derive
 from cgeartheye.settings.pretrain import PretrainSettings
-from cgeartheye.training.optimizer import set_rates, step_if_finite
+from cgeartheye.training.optimizer import optimizer_tensors, set_rates, step_if_finite
 from cgeartheye.training.schedules import cosine, linear, warm_cosine
 
 SKIPS_IN_A_ROW: Final = 20
@@ -56,6 +56,31 @@ class LoopState:
         return means
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """All that training changes.
+
+    Args:
+        pair: student and teacher.
+        optimizer: of the student's parameters, with groups as :func:`cgeartheye.training.parameters.parameter_groups` makes.
+        state: where the run stands.
+        steps: where it ends.
+        precision: arithmetic of the networks.
+    """
+
+    pair: Pair
+    optimizer: torch.optim.Optimizer
+    state: LoopState
+    steps: int
+    precision: torch.dtype = torch.float32
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor by name; they are the training's own, so that loading into them restores it."""
+        networks = {f"networks.{name}": value for name, value in self.pair.state_dict().items()}
+        moments = {f"moments.{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
+        return {**networks, **moments, "used": self.state.used}
+
+
 @dataclass(frozen=True, slots=True)
 class Rates:
     """The scheduled values of one step."""
@@ -82,50 +107,41 @@ def rates_at(settings: PretrainSettings, share: float) -> Rates:
 
 
 def fit(
-    pair: Pair,
-    optimizer: torch.optim.Optimizer,
+    training: Training,
     settings: PretrainSettings,
     *,
     views_at: Callable[[int], ViewBatch],
-    state: LoopState,
-    steps: int,
-    precision: torch.dtype = torch.float32,
-    after_step: Callable[[LoopState, Terms, Rates], None] = lambda state, terms, rates: None,
-) -> LoopState:
-    """Train from ``state.step`` to ``steps``.
+    after_step: Callable[[Training, Terms, Rates], None] | None = None,
+) -> None:
+    """Train from ``training.state.step`` to ``training.steps``.
 
-    The result depends on the networks, the optimizer, ``settings`` and ``views_at`` alone, so that a run which was saved
-    after any step and continued equals one that never stopped.
+    The result depends on ``training``, ``settings`` and ``views_at`` alone, so that a run which was saved after any step and
+    continued equals one that never stopped.
 
     Args:
-        pair: student and teacher, changed in place.
-        optimizer: of the student's parameters.
+        training: networks, optimizer and state, changed in place.
         settings: schedules, weights, seed.
         views_at: the views of a step.
-        state: where to begin, changed in place.
-        steps: where to end.
-        precision: arithmetic of the networks.
         after_step: called after every step; logs, probes and checkpoints live there.
-
-    Returns:
-        ``state``.
 
     Raises:
         DataError: if gradients stay infinite or undefined.
     """
+    pair, optimizer, state = training.pair, training.optimizer, training.state
     pair.student.train()
-    while state.step < steps:
-        rates = rates_at(settings, (state.step + 1) / steps)
+    while state.step < training.steps:
+        rates = rates_at(settings, (state.step + 1) / training.steps)
         set_rates(optimizer, lr=rates.lr, weight_decay=rates.weight_decay, freeze_last=rates.freeze_last)
         pair.student.backbone.reseed(derive(settings.seed, "drop path", state.step))
-        terms = distil(pair, views_at(state.step), settings, temperature=rates.temperature, precision=precision)
-        terms.total.backward()
+        views = views_at(state.step)
+        terms = distil(pair, views, settings, temperature=rates.temperature, precision=training.precision)
+        torch.autograd.backward(terms.total)
         norm, stepped = step_if_finite(optimizer, clip=settings.optimizer.clip)
         if stepped:
             pair.follow(rates.ema)
         _note(state, terms, norm=norm, stepped=stepped)
-        after_step(state, terms, rates)
-    return state
+        if after_step is not None:
+            after_step(training, terms, rates)
 
 
 def _note(state: LoopState, terms: Terms, *, norm: float, stepped: bool) -> None:

@@ -48,7 +48,7 @@ class Pair(nn.Module):
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
         """Move every parameter of the teacher: teacher = momentum * teacher + (1 - momentum) * student."""
-        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1.0 - momentum)  # noqa: SLF001 - torch's only fused form
+        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1.0 - momentum)
 
 
 def _head(width: int, settings: HeadSettings, *, seed: int, name: str) -> ProjectionHead:

@@ -66,7 +66,7 @@ def distil(pair: Pair, views: ViewBatch, settings: PretrainSettings, *, temperat
         log_probs, patch_log_probs, global_tokens = study(pair.student, views, settings)
     G, B = views.globals_.shape[:2]
     L = len(views.locals_)
-    seen, of_locals, of_season = log_probs.split([G * B, L * B, len(views.season)])
+    seen, of_locals, of_season = log_probs[: G * B], log_probs[G * B : (G + L) * B], log_probs[(G + L) * B :]
     zero = seen.new_zeros(())
     weights = season_weights(views.place, views.filled, batch=B)
     parts = {

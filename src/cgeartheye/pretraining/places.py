@@ -57,16 +57,18 @@ class Places:
 
     def __init__(self, reader: ShardReader, season: SeasonSettings) -> None:
         if not len(reader):
-            raise DataError("there is no place to learn from", where=str(reader.folder), remedy="curate again with a wider selection")
+            raise DataError(
+                "there is no place to learn from", where=str(reader.folder), remedy="curate again with a wider selection"
+            )
         self.starts, self.counts = reader.starts(), reader.n_dates()
-        self.place_of_row = np.repeat(np.arange(len(reader)), self.counts)
+        self.place_of_row: NDArray[np.int64] = np.repeat(np.arange(len(reader)), self.counts)
         self._views = season.views
         self._by_quarter = season.pair == "quarter"
         table = reader.table(["quarter", "shift_px", "shift_confidence"])
-        self.quarters = table["quarter"].fill_null(0).to_numpy().astype(np.int64)
+        self.quarters: NDArray[np.int64] = table["quarter"].fill_null(0).to_numpy().astype(np.int64)
         shift = table["shift_px"].fill_null(0.0).to_numpy()
         sure = table["shift_confidence"].fill_null(np.inf).to_numpy() >= CERTAIN
-        self._pairs = ~((shift > season.max_shift_px) & sure) & (season.mode != "off")
+        self._pairs: NDArray[np.bool_] = ~((shift > season.max_shift_px) & sure) & (season.mode != "off")
         if self._by_quarter:
             self._pairs &= self.quarters > 0
         self._partners = self._count_partners()
@@ -87,7 +89,7 @@ class Places:
     def slots(self, batch: int) -> int:
         """Return the season slots of a batch: the expected number of seasonal views, rounded up, so that shapes never change."""
         views = np.minimum(self._partners, self._views) / self.counts[self.place_of_row]
-        return math.ceil(batch * views.sum() / len(self) - 1e-9)
+        return math.ceil(float(batch * views.sum() / len(self)) - 1e-9)
 
     def draw(self, samples: NDArray[np.int64], *, seed: int, slots: int) -> Drawn:
         """Draw the chips of samples.
@@ -119,19 +121,22 @@ class Places:
         if not self._partners[anchor]:
             return np.empty(0, dtype=np.int64)
         place = self.place_of_row[anchor]
-        rows = np.arange(self.starts[place], self.starts[place] + self.counts[place])
+        rows = np.arange(self.starts[place], self.starts[place] + self.counts[place], dtype=np.int64)
         fits = self._pairs[rows] & (rows != anchor)
         if self._by_quarter:
             fits &= self.quarters[rows] != self.quarters[anchor]
         order = ranks(seed, "season dates", np.array([sample]), len(rows))[0]
-        return rows[order][fits[order]][: self._views]
+        chosen: NDArray[np.int64] = rows[order][fits[order]][: self._views]
+        return chosen
 
     def _count_partners(self) -> NDArray[np.int64]:
         """Return for each chip the number of dates it may pair with."""
         place, pairs = self.place_of_row, self._pairs.astype(np.int64)
-        all_of_place = np.bincount(place, weights=pairs, minlength=len(self)).astype(np.int64)
+        all_of_place: NDArray[np.int64] = np.bincount(place, weights=pairs, minlength=len(self)).astype(np.int64)
         if not self._by_quarter:
-            return (all_of_place[place] - 1) * pairs
+            others: NDArray[np.int64] = (all_of_place[place] - 1) * pairs
+            return others
         key = place * _QUARTERS + self.quarters
-        same_quarter = np.bincount(key, weights=pairs, minlength=len(self) * _QUARTERS).astype(np.int64)
-        return (all_of_place[place] - same_quarter[key]) * pairs
+        same_quarter: NDArray[np.int64] = np.bincount(key, weights=pairs, minlength=len(self) * _QUARTERS).astype(np.int64)
+        partners: NDArray[np.int64] = (all_of_place[place] - same_quarter[key]) * pairs
+        return partners

@@ -55,10 +55,8 @@ class ViewMaker:
         device: where views are cut.
     """
 
-    def __init__(
-        self, places: Places, chips: Chips, *, settings: PretrainSettings, patch_px: int, device: torch.device
-    ) -> None:
-        self._places, self._chips, self._settings, self._device = places, chips, settings, device
+    def __init__(self, places: Places, chips: Chips, *, settings: PretrainSettings, patch_px: int, device: torch.device) -> None:
+        self._places, self._chips, self._settings, self.device = places, chips, settings, device
         self.slots = places.slots(settings.batch)
         replaced = settings.season.views if settings.season.mode == "replace" and self.slots else 0
         self.locals = settings.views.locals - replaced
@@ -81,7 +79,7 @@ class ViewMaker:
             following = self._draw(step + 1)
             self._chips.ask(np.concatenate([following.anchors, following.season]))
         B = len(drawn.anchors)
-        images = torch.from_numpy(pixels).to(self._device).float().div_(255)
+        images = torch.from_numpy(pixels).to(self.device).float().div_(255)
         views = self._settings.views
         globals_ = self._cut("global", GLOBALS, images[:B], sizes[:B], samples=drawn.samples, side=views.global_px)
         locals_ = self._cut("local", self.locals, images[:B], sizes[:B], samples=drawn.samples, side=views.local_px)
@@ -90,9 +88,9 @@ class ViewMaker:
             globals_=globals_,
             locals_=locals_,
             season=self._season(drawn, images[B:], sizes[B:]),
-            place=torch.from_numpy(drawn.place.copy()).to(self._device),
-            filled=torch.from_numpy(drawn.filled).to(self._device),
-            masks=masks.to(self._device),
+            place=torch.from_numpy(drawn.place.copy()).to(self.device),
+            filled=torch.from_numpy(drawn.filled).to(self.device),
+            masks=masks.to(self.device),
         )
 
     def _draw(self, step: int) -> Drawn:

@@ -11,6 +11,12 @@ from pydantic import Field, model_validator
 from cgeartheye.settings.base import NOT_IDENTITY, Settings, StageSettings, UserPath
 
 
+def _refuse_range(name: str, value: tuple[float, float]) -> None:
+    if not 0 < value[0] <= value[1] <= 1:
+        message = f"{name} needs 0 < least <= greatest <= 1, got {value[0]} and {value[1]}"
+        raise ValueError(message)
+
+
 class JitterSettings(Settings):
     """Colour changes of the anchor date's views."""
 
@@ -282,9 +288,3 @@ def _under(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
             continue  # a whole section in Python is taken as it is
         merged[key] = _under(below, value) if isinstance(value, Mapping) and isinstance(below, Mapping) else below
     return merged
-
-
-def _refuse_range(name: str, value: tuple[float, float]) -> None:
-    if not 0 < value[0] <= value[1] <= 1:
-        message = f"{name} needs 0 < least <= greatest <= 1, got {value[0]} and {value[1]}"
-        raise ValueError(message)

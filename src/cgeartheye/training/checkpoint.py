@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from cgeartheye.errors import DataError
 from cgeartheye.files import as_resource_error, read_json, write_json
@@ -32,7 +33,7 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], note
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        dcp.save(dict(tensors), checkpoint_id=temporary, no_dist=True)
+        save(dict(tensors), checkpoint_id=temporary, no_dist=True)
         write_json(temporary / NOTE, {"schema_version": SCHEMA_VERSION, "step": step, **note})
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
@@ -70,10 +71,12 @@ def load_checkpoint(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]
     if note.get("schema_version") != SCHEMA_VERSION:
         raise DataError(f"schema_version {note.get('schema_version')!r} is not known to this release", where=str(path))
     try:
-        dcp.load(dict(tensors), checkpoint_id=path, no_dist=True)
+        load(dict(tensors), checkpoint_id=path, no_dist=True)
     except CheckpointException as error:
         remedy = "remove this checkpoint folder; the run then goes on from the one before"
-        raise DataError(f"cannot be read as a checkpoint of this network ({_first(error)})", where=str(path), remedy=remedy) from error
+        raise DataError(
+            f"cannot be read as a checkpoint of this network ({_first(error)})", where=str(path), remedy=remedy
+        ) from error
     _LOG.info("resumed from %s", path)
     return note
 

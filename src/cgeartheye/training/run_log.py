@@ -22,7 +22,7 @@ class RunLog:
 
     def __init__(self, path: Path, *, step: int) -> None:
         self.path = path
-        kept = [line for line in read_lines(path) if int(line["step"] or 0) <= step]  # type: ignore[arg-type] # a number by format
+        kept = [line for line in read_lines(path) if int(line["step"] or 0) <= step]
         write_text(path, "".join(_text(line) for line in kept))
 
     def write(self, line: Mapping[str, Value]) -> None:

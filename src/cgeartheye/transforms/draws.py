@@ -20,7 +20,7 @@ def uniforms(seed: int, name: str, samples: NDArray[np.int64], count: int) -> ND
         count: numbers a sample, C.
 
     Returns:
-        (B, C) float64; row b depends on ``seed``, ``name`` and ``samples[b]`` alone, and is a prefix of the row of a larger ``count``.
+        (B, C) float64; row b depends on ``seed``, ``name`` and ``samples[b]`` alone and begins the row of a larger ``count``.
     """
     start = np.uint64(derive(seed, name))
     with np.errstate(over="ignore"):

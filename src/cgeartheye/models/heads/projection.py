@@ -5,6 +5,8 @@ R rows (class tokens or patches), D width, K prototypes.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,7 +31,7 @@ class ProjectionHead(nn.Module):
     def __init__(self, width: int, *, hidden: int, bottleneck: int, prototypes: int, layers: int = 3) -> None:
         super().__init__()
         widths = [width, *[hidden] * (layers - 1), bottleneck]
-        self.mlp = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.mlp = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.prototypes = nn.Parameter(torch.empty(prototypes, bottleneck))
 
     def forward(self, tokens: Tensor) -> Tensor:
