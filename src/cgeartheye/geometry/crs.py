@@ -30,6 +30,12 @@ def transformer(source: str, target: str) -> Transformer:
     return Transformer.from_crs(source, target, always_xy=True)
 
 
+@lru_cache(maxsize=1024)
+def same_crs(one: str, other: str) -> bool:
+    """Tell whether two texts name the same system, apart from its name and the order of its axes."""
+    return one == other or CRS.from_user_input(one).equals(CRS.from_user_input(other), ignore_axis_order=True)
+
+
 def utm_crs(lon: float, lat: float) -> str:
     """Return the EPSG code of the UTM zone of a point in degrees, with the exceptions of Norway and Svalbard.
 
