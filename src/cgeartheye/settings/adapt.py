@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, model_validator
 
-from cgeartheye.settings.base import NOT_IDENTITY, Settings, StageSettings, UserPath
+from cgeartheye.settings.base import Settings, StageSettings, UserPath
 
 Colour = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
 """A colour as "#RRGGBB"."""
@@ -73,11 +73,9 @@ class HeadSettings(Settings):
     weight_decay: float = Field(1e-3, ge=0)
     """Weight decay of AdamW [ours]."""
     evaluate_every: int = Field(50, ge=1)
-    """Steps between looks at the validation blocks; the best head by mIoU is kept [ours]."""
+    """Steps between looks at the validation blocks, each followed by a checkpoint; the best head by mIoU is kept [ours]."""
     patience: int = Field(4, ge=1)
     """Looks without a better mIoU after which training stops [ours]."""
-    checkpoint_every: int = Field(50, ge=1, json_schema_extra=NOT_IDENTITY)
-    """Steps between checkpoints; a killed run goes on from the last one."""
 
 
 class AdaptSettings(StageSettings):
