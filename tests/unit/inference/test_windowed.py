@@ -104,9 +104,7 @@ def test_sums_do_not_depend_on_superblocks_or_batches(picture, superblock, batch
         plan = WindowPlan(143, 211, 48, 8, 8, superblock)
         out = np.zeros((3, 143, 211), np.int32)
         for block in plan.blocks():
-            part = block_sums(
-                Mixing(), block, lambda w: (picture[w.slices], everything[w.slices]), classes=3, batch=batch
-            )
+            part = block_sums(Mixing(), block, lambda w: (picture[w.slices], everything[w.slices]), classes=3, batch=batch)
             out[:, *block.support.slices] += part.sums
         return out
 
