@@ -26,7 +26,7 @@ SCHEMA_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 BEGUN: Final = "stage.json"
 LOG: Final = "run.log"
-_NOT_OUTPUTS: Final = {MANIFEST, BEGUN, LOG, "stage.lock"}
+_NOT_OUTPUTS: Final = {MANIFEST, BEGUN, LOG, "stage.lock", "metrics.jsonl"}  # what holds times is no result
 
 
 @dataclass

@@ -50,7 +50,7 @@ class Settings(BaseModel):
             extra = info.json_schema_extra
             if isinstance(extra, dict) and extra.get("identity") is False:
                 continue
-            if _is_path(value):
+            if _is_path(value) or (value is None and _may_be_path(info.annotation)):
                 continue
             kept[name] = _identity(value, dumped[name])
         return kept
@@ -60,6 +60,10 @@ def _is_path(value: Any) -> bool:  # noqa: ANN401 - any field value
     return isinstance(value, Path) or (
         isinstance(value, tuple | list) and bool(value) and all(isinstance(v, Path) for v in value)
     )
+
+
+def _may_be_path(annotation: Any) -> bool:  # noqa: ANN401 - any annotation
+    return annotation is Path or any(_may_be_path(inner) for inner in getattr(annotation, "__args__", ()))
 
 
 def _identity(value: Any, dumped: Any) -> Any:  # noqa: ANN401 - any field value

@@ -1,0 +1,5 @@
+"""`python -m cgeartheye` is the command `cgeartheye`."""
+
+from cgeartheye.cli.main import main
+
+main()

@@ -1,0 +1,23 @@
+"""The verb `catalog`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cgeartheye.cli.call import Call
+
+
+def catalog_verb(
+    call: Call,
+    scenes: Annotated[
+        list[Path] | None, typer.Option(help="Folder or file of scenes; may be repeated.", show_default=False)
+    ] = None,
+    dates: Annotated[Path | None, typer.Option(help="CSV of path and date.", show_default=False)] = None,
+) -> None:
+    """List the scenes of an archive: footprint, date, quarter, resolution, what was left out and why."""
+    call.run(
+        ["catalog"], {"catalog.scenes": [path.absolute() for path in scenes or ()], "catalog.dates": dates and dates.absolute()}
+    )

@@ -1,0 +1,164 @@
+"""The cell grid: rows of equal height on the WGS84 ellipsoid, each cut into columns of equal area.
+
+No projection, hence no zone seams and no stretched cells: between 60 S and 84 N every 1-km cell has its area within
+0.02 % and sides within 2 % of each other. A cell is known by one int64, ``row * 2**32 + column``.
+
+Longitudes and latitudes are degrees on WGS84 (EPSG:4326, longitude first).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import shapely
+from numpy.typing import ArrayLike, NDArray
+from shapely.geometry.base import BaseGeometry
+
+from cgeartheye.errors import ShapeError
+
+MAJOR_AXIS_M: Final = 6378137.0
+"""Semi-major axis of WGS84."""
+_FLATTENING: Final = 1 / 298.257223563
+_E2: Final = _FLATTENING * (2 - _FLATTENING)
+_E: Final = math.sqrt(_E2)
+MERIDIAN_M: Final = 20003931.4586
+"""Length of a WGS84 meridian from pole to pole."""
+_ROW_FACTOR: Final = 2**32
+_BLOCK: Final = 2**20
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class CellGrid:
+    """The grid of cells of about ``cell_m`` x ``cell_m`` metres that covers the Earth.
+
+    Args:
+        cell_m: side of a cell in metres, 1 to 1,000,000.
+
+    Raises:
+        ShapeError: if ``cell_m`` is outside its range.
+    """
+
+    cell_m: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.cell_m <= 1_000_000:
+            raise ShapeError(f"cell_m is {self.cell_m}; cells are 1 m to 1,000 km wide")
+
+    @property
+    def rows(self) -> int:
+        """Number of rows from the South Pole to the North Pole; 20,004 at 1 km."""
+        return round(MERIDIAN_M / self.cell_m)
+
+    @property
+    def row_height_deg(self) -> float:
+        """Height of every row in degrees of latitude."""
+        return 180 / self.rows
+
+    def row_area_m2(self, rows: ArrayLike) -> Floats:
+        """Return the exact area on the ellipsoid of whole rows, (n,) int -> (n,) float64 m2."""
+        index = np.asarray(rows, dtype=np.int64)
+        south, north = (np.radians(self._latitude(edge)) for edge in (index, index + 1))
+        return math.pi * MAJOR_AXIS_M**2 * (1 - _E2) * (_authalic(north) - _authalic(south))
+
+    def columns(self, rows: ArrayLike) -> Ints:
+        """Return the number of columns of each row, (n,) int -> (n,) int64, at least 1."""
+        return np.maximum(1, np.rint(self.row_area_m2(rows) / self.cell_m**2)).astype(np.int64)
+
+    def locate(self, lon: ArrayLike, lat: ArrayLike) -> tuple[Ints, Ints]:
+        """Return row and column of points, both (n,) int64; longitudes wrap, so that -180 and +180 are one meridian."""
+        lat_deg = np.asarray(lat, dtype=np.float64)
+        wrapped = (np.asarray(lon, dtype=np.float64) + 180) % 360
+        row = np.clip(np.floor((lat_deg + 90) / 180 * self.rows), 0, self.rows - 1).astype(np.int64)
+        count = self.columns(row)
+        column = np.minimum(np.floor(wrapped / 360 * count).astype(np.int64), count - 1)
+        return row, column
+
+    def ids(self, lon: ArrayLike, lat: ArrayLike) -> Ints:
+        """Return the cell ids of points, (n,) int64."""
+        row, column = self.locate(lon, lat)
+        return join(row, column)
+
+    def bounds(self, ids: ArrayLike) -> Floats:
+        """Return west, south, east, north of cells in degrees, (n,) int64 -> (n, 4) float64; none crosses +-180."""
+        row, column = split(ids)
+        width = 360 / self.columns(row)
+        west = -180 + column * width
+        return np.stack([west, self._latitude(row), np.minimum(west + width, 180), self._latitude(row + 1)], axis=-1)
+
+    def centres(self, ids: ArrayLike) -> tuple[Floats, Floats]:
+        """Return longitude and latitude of the cells' centres in degrees, each (n,) float64."""
+        row, column = split(ids)
+        return -180 + (column + 0.5) * 360 / self.columns(row), self._latitude(row + 0.5)
+
+    def area_m2(self, ids: ArrayLike) -> Floats:
+        """Return the exact areas of cells on the ellipsoid, (n,) int64 -> (n,) float64 m2."""
+        row, _ = split(ids)
+        return self.row_area_m2(row) / self.columns(row)
+
+    def within(self, area: BaseGeometry, *, whole: bool = False) -> Ints:
+        """Return the sorted ids of the cells that lie in an area, (n,) int64.
+
+        Args:
+            area: polygon or multi-polygon in degrees; one over the antimeridian must be split there.
+            whole: the whole cell must lie in the area; otherwise its centre suffices.
+        """
+        found = [np.empty(0, dtype=np.int64)]
+        for part in getattr(area, "geoms", [area]):
+            if not part.is_empty:
+                shapely.prepare(part)
+                found.extend(self._in_part(part, whole=whole))
+        return np.unique(np.concatenate(found))
+
+    def _in_part(self, part: BaseGeometry, *, whole: bool) -> list[Ints]:
+        west, south, east, north = part.bounds
+        rows = np.arange(*(self.locate([west], [lat])[0][0] + step for lat, step in ((south, 0), (north, 1))))
+        count = self.columns(rows)
+        first = np.clip(np.floor((west + 180) / 360 * count), 0, count - 1).astype(np.int64)
+        last = np.clip(np.floor((east + 180) / 360 * count), 0, count - 1).astype(np.int64)
+        found, start = [], 0
+        totals = np.cumsum(last - first + 1)
+        while start < len(rows):  # blocks of rows bound the memory, however large the area
+            done = totals[start - 1] if start else 0
+            stop = max(start + 1, int(np.searchsorted(totals, done + _BLOCK, side="right")))
+            found.append(self._filter(part, _spans(rows[start:stop], first[start:stop], last[start:stop]), whole=whole))
+            start = stop
+        return found
+
+    def _filter(self, part: BaseGeometry, ids: Ints, *, whole: bool) -> Ints:
+        if whole:
+            return ids[shapely.covers(part, shapely.box(*self.bounds(ids).T))]
+        return ids[shapely.intersects_xy(part, *self.centres(ids))]
+
+    def _latitude(self, edge: ArrayLike) -> Floats:
+        return np.asarray(edge, dtype=np.float64) * 180 / self.rows - 90
+
+
+def join(row: Ints, column: Ints) -> Ints:
+    """Return ids of (row, column) pairs, both (n,) int64."""
+    return row * _ROW_FACTOR + column
+
+
+def split(ids: ArrayLike) -> tuple[Ints, Ints]:
+    """Return (row, column) of ids, both (n,) int64."""
+    values = np.asarray(ids, dtype=np.int64)
+    return values // _ROW_FACTOR, values % _ROW_FACTOR
+
+
+def _spans(rows: Ints, first: Ints, last: Ints) -> Ints:
+    """Return the ids of columns first..last of each row, concatenated."""
+    lengths = last - first + 1
+    starts = np.cumsum(lengths) - lengths
+    columns = np.arange(lengths.sum()) - np.repeat(starts - first, lengths)
+    return join(np.repeat(rows, lengths), columns)
+
+
+def _authalic(phi: Floats) -> Floats:
+    """Return q(phi), so that pi a^2 (1-e^2) (q2 - q1) is the area between two parallels (Snyder 1987, eq. 3-12)."""
+    sine = np.sin(phi)
+    return sine / (1 - _E2 * sine**2) + np.arctanh(_E * sine) / _E

@@ -1,0 +1,114 @@
+"""Coordinate reference systems: metric systems of a place, pixel sizes in metres, footprints in degrees.
+
+An affine transform is six floats ``(a, b, c, d, e, f)``: x = a * column + b * row + c, y = d * column + e * row + f.
+Any text that PROJ understands names a system; x is always east or longitude, y north or latitude.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import shapely
+from numpy.typing import ArrayLike, NDArray
+from pyproj import CRS, Geod, Transformer
+from shapely.affinity import translate
+from shapely.geometry.base import BaseGeometry
+
+Affine6 = tuple[float, float, float, float, float, float]
+Floats = NDArray[np.float64]
+
+LONLAT: Final = "EPSG:4326"
+_NOMINAL: Final = 0.01
+"""Projected units count as ground metres while the map scale is within 1 % of true (UTM 0.04 %); else geodesics do."""
+
+
+@lru_cache(maxsize=256)
+def transformer(source: str, target: str) -> Transformer:
+    """Return the cached transformer between two systems, x before y in both."""
+    return Transformer.from_crs(source, target, always_xy=True)
+
+
+def utm_crs(lon: float, lat: float) -> str:
+    """Return the EPSG code of the UTM zone of a point in degrees, with the exceptions of Norway and Svalbard.
+
+    North of 84 N and south of 80 S it is the polar stereographic system (UPS).
+    """
+    if lat >= 84 or lat < -80:
+        return "EPSG:32661" if lat > 0 else "EPSG:32761"
+    wrapped = (lon + 180) % 360 - 180
+    zone = min(int((wrapped + 180) // 6) + 1, 60)
+    if 56 <= lat < 64 and 3 <= wrapped < 12:
+        zone = 32
+    elif lat >= 72 and 0 <= wrapped < 42:
+        zone = next(z for z, east in ((31, 9), (33, 21), (35, 33), (37, 42)) if wrapped < east)
+    return f"EPSG:{326 if lat >= 0 else 327}{zone:02d}"
+
+
+def apply(transform: Affine6, column: ArrayLike, row: ArrayLike) -> tuple[Floats, Floats]:
+    """Return x, y of pixel coordinates (0, 0 is the top-left corner of the first pixel), arrays of equal shape."""
+    a, b, c, d, e, f = transform
+    u, v = np.asarray(column, dtype=np.float64), np.asarray(row, dtype=np.float64)
+    return a * u + b * v + c, d * u + e * v + f
+
+
+def invert(transform: Affine6) -> Affine6:
+    """Return the inverse affine transform, from x, y to column, row.
+
+    Raises:
+        ValueError: if the pixels have no area.
+    """
+    a, b, c, d, e, f = transform
+    area = a * e - b * d
+    if area == 0:
+        raise ValueError("the transform has no inverse: its pixels have no area")
+    return (e / area, -b / area, (b * f - c * e) / area, -d / area, a / area, (c * d - a * f) / area)
+
+
+def pixel_size_m(transform: Affine6, width: int, height: int, crs: str) -> tuple[float, float]:
+    """Return the width and height on the ground, in metres, of a raster's central pixel.
+
+    Sizes of a projected system are taken as they are (feet converted) while its scale is true within 1 %; for degrees,
+    Web Mercator and the like they are geodesic lengths on WGS84.
+    """
+    columns = np.array([width / 2 - 0.5, width / 2 + 0.5, width / 2, width / 2])
+    rows = np.array([height / 2, height / 2, height / 2 - 0.5, height / 2 + 0.5])
+    x, y = apply(transform, columns, rows)
+    lon, lat = transformer(crs, LONLAT).transform(x, y)
+    geod = Geod(ellps="WGS84")
+    _, _, ground = geod.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
+    system = CRS.from_user_input(crs)
+    if system.is_projected:
+        nominal = np.hypot(x[[1, 3]] - x[[0, 2]], y[[1, 3]] - y[[0, 2]]) * system.axis_info[0].unit_conversion_factor
+        if np.all(np.abs(ground / nominal - 1) <= _NOMINAL):
+            ground = nominal
+    return float(ground[0]), float(ground[1])
+
+
+def footprint(transform: Affine6, width: int, height: int, crs: str) -> BaseGeometry:
+    """Return a raster's outline as a polygon in degrees, cut in two parts where it crosses the antimeridian.
+
+    Sides are followed at 21 points each, so that curved ones stay within a fraction of a pixel for scenes of usual size.
+
+    Raises:
+        ValueError: if the outline has no place on the ellipsoid.
+    """
+    along = np.linspace(0, 1, 21)[:-1]
+    u = np.concatenate([along, np.ones(20), 1 - along, np.zeros(20)]) * width
+    v = np.concatenate([np.zeros(20), along, np.ones(20), 1 - along]) * height
+    lon, lat = transformer(crs, LONLAT).transform(*apply(transform, u, v))
+    if not (np.all(np.isfinite(lon)) and np.all(np.abs(lat) <= 90)):
+        raise ValueError("the outline leaves the area of its coordinate system")
+    lon = lon[0] + (lon - lon[0] + 180) % 360 - 180  # neighbours on both sides of +-180 come together
+    return split_antimeridian(shapely.orient_polygons(shapely.Polygon(np.stack([lon, lat], axis=1)).buffer(0)))
+
+
+def split_antimeridian(area: BaseGeometry) -> BaseGeometry:
+    """Return an area of unwrapped longitudes as one whose longitudes all lie in [-180, 180]."""
+    parts: list[BaseGeometry] = []
+    for turn in (-1, 0, 1):
+        piece = area.intersection(shapely.box(turn * 360 - 180, -90, turn * 360 + 180, 90))
+        if piece.area > 0:
+            parts.append(translate(piece, xoff=-360.0 * turn))
+    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)

@@ -1,0 +1,56 @@
+"""Self-attention over packed tokens: one matrix multiplication for all views, attention inside each row of each view.
+
+B rows of a group, N tokens of a row, T all tokens (sum of B * N over the groups), D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Group(NamedTuple):
+    """Consecutive tokens of a packed tensor: ``rows`` sequences of ``length`` tokens each."""
+
+    rows: int
+    length: int
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of the group."""
+        return self.rows * self.length
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with a fused projection to queries, keys and values (names as in DINOv2)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, groups: Sequence[Group]) -> Tensor:
+        """Attend within every row; tokens of different rows or groups never meet.
+
+        Args:
+            tokens: (T, D) float, the groups one after the other, each row-major.
+            groups: what the T tokens are; their ``tokens`` sum to T.
+
+        Returns:
+            (T, D) float.
+        """
+        parts = torch.split(self.qkv(tokens), [group.tokens for group in groups])
+        attended = [self._attend(part, group) for part, group in zip(parts, groups, strict=True)]
+        mixed: Tensor = self.proj(attended[0] if len(attended) == 1 else torch.cat(attended))
+        return mixed
+
+    def _attend(self, qkv: Tensor, group: Group) -> Tensor:
+        heads = qkv.view(group.rows, group.length, 3, self.heads, -1)  # (B, N, 3, heads, D / heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, D / heads)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return mixed.transpose(1, 2).reshape(group.tokens, -1)  # (B * N, D)

@@ -1,0 +1,134 @@
+"""The pre-norm transformer block on packed tokens, with LayerScale and drop path by subset of rows.
+
+B rows of a group, N tokens of a row, T all tokens, D width, M hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cgeartheye.models.attention import Attention, Group
+
+NORM_EPS = 1e-6
+"""Of every LayerNorm [dinov2]."""
+
+
+class Kept(NamedTuple):
+    """The rows that one residual branch computes while the others are dropped."""
+
+    tokens: Tensor
+    """(T_kept,) int64: positions of the kept tokens in the packed tensor."""
+    groups: tuple[Group, ...]
+    """What the kept tokens are."""
+    scale: Tensor
+    """(T_kept, 1) float: rows / kept rows of each token's group, so that the expectation stays."""
+
+
+def draw_kept(groups: Sequence[Group], rate: float, count: int, *, generator: torch.Generator) -> list[Kept]:
+    """Draw the kept rows of ``count`` residual branches with one random call.
+
+    Each group of B rows keeps ``max(1, int(B * (1 - rate)))`` of them, drawn without replacement.
+
+    Args:
+        groups: what the packed tokens are.
+        rate: share of rows dropped, in [0, 1).
+        count: number of branches.
+        generator: CPU generator that the draw comes from.
+
+    Source: stochastic depth by batch subsets, DINOv2 (arXiv 2304.07193), section 4.
+    """
+    order = torch.rand(count, sum(group.rows for group in groups), generator=generator)
+    smaller = tuple(Group(max(1, int(group.rows * (1 - rate))), group.length) for group in groups)
+    kept = []
+    for ranks in order:
+        index, scale, row, token = [], [], 0, 0
+        for group, less in zip(groups, smaller, strict=True):
+            rows = ranks[row : row + group.rows].argsort()[: less.rows].sort().values
+            index.append((token + rows[:, None] * group.length + torch.arange(group.length)).flatten())
+            scale.append(torch.full((less.tokens, 1), group.rows / less.rows))
+            row, token = row + group.rows, token + group.tokens
+        kept.append(Kept(torch.cat(index), smaller, torch.cat(scale)))
+    return kept
+
+
+class LayerScale(nn.Module):
+    """A learned factor per channel on a residual branch (Touvron et al., arXiv 2103.17239)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.empty(width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Scale (T, D) float tokens; returns the same shape."""
+        return tokens * self.gamma
+
+
+class Mlp(nn.Module):
+    """Two linear layers with the exact GELU between them."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (T, D) float tokens to (T, D)."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
+        return out
+
+
+class SwiGlu(nn.Module):
+    """Gated MLP with gate and value in one matrix, the gate first (Shazeer, arXiv 2002.05202; fused as in DINOv2).
+
+    The inner width is two thirds of ``hidden``, rounded up to a multiple of 8.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        inner = (int(hidden * 2 / 3) + 7) // 8 * 8
+        self.w12 = nn.Linear(width, 2 * inner)
+        self.w3 = nn.Linear(inner, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (T, D) float tokens to (T, D)."""
+        gate, value = self.w12(tokens).chunk(2, dim=-1)  # each (T, inner)
+        out: Tensor = self.w3(F.silu(gate) * value)
+        return out
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block (module names as in DINOv2)."""
+
+    def __init__(self, width: int, heads: int, hidden: int, *, ffn: Literal["mlp", "swiglu"]) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.attn = Attention(width, heads)
+        self.ls1 = LayerScale(width)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = Mlp(width, hidden) if ffn == "mlp" else SwiGlu(width, hidden)
+        self.ls2 = LayerScale(width)
+
+    def forward(self, tokens: Tensor, groups: Sequence[Group], kept: tuple[Kept | None, Kept | None] = (None, None)) -> Tensor:
+        """Return (T, D) tokens after attention and MLP.
+
+        Args:
+            tokens: (T, D) float, packed.
+            groups: what the T tokens are.
+            kept: rows that the two residual branches compute; None computes all.
+        """
+        tokens = _residual(tokens, groups, kept[0], branch=lambda x, g: self.ls1(self.attn(self.norm1(x), g)))
+        return _residual(tokens, groups, kept[1], branch=lambda x, _: self.ls2(self.mlp(self.norm2(x))))
+
+
+def _residual(
+    tokens: Tensor, groups: Sequence[Group], kept: Kept | None, *, branch: Callable[[Tensor, Sequence[Group]], Tensor]
+) -> Tensor:
+    if kept is None:
+        return tokens + branch(tokens, groups)
+    update = branch(tokens[kept.tokens], kept.groups)  # (T_kept, D)
+    return tokens.index_add(0, kept.tokens, (update * kept.scale).to(tokens.dtype))

@@ -1,0 +1,96 @@
+"""What every frozen backbone looks like to probes, heads and maps, whoever made it.
+
+B batch, D width, H W pixels, h w patches.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from cgeartheye.models.vit import Features, Norm, VisionTransformer
+
+
+class Backbone(nn.Module, ABC):
+    """A network that turns RGB images of any size into a class token and patch tokens.
+
+    Normalisation and padding to the patch happen inside, so that nobody can forget them.
+    """
+
+    def __init__(self, *, name: str, fingerprint: str, licence: str, card: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.name = name
+        """Where the weights come from, as results quote it."""
+        self.fingerprint = fingerprint
+        """SHA-256 of the weights, hexadecimal."""
+        self.licence = licence
+        """Licence of the weights, "unknown" if nobody says."""
+        self.card = dict(card)
+        """Provenance: data, recipe, parent, metrics."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Width D of a token."""
+
+    @property
+    @abstractmethod
+    def patch_px(self) -> int:
+        """Side of a patch in pixels."""
+
+    @property
+    @abstractmethod
+    def depth(self) -> int:
+        """Number of blocks."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Features:
+        """Return the tokens after the final norm of (B, 3, H, W) RGB images, uint8 or float in [0, 1]."""
+
+    @abstractmethod
+    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Tensor]:
+        """Return the patch tokens (B, h, w, D) after each of the blocks ``layers`` (from 0; negative from the end).
+
+        Args:
+            images: (B, 3, H, W) RGB, uint8 or float in [0, 1].
+            layers: block numbers.
+            norm: which levels the final norm is applied to.
+
+        Raises:
+            ShapeError: if a layer does not exist or a shape does not fit.
+        """
+
+
+class OwnBackbone(Backbone):
+    """A backbone of this package."""
+
+    def __init__(self, model: VisionTransformer, *, name: str, fingerprint: str, licence: str, card: Mapping[str, Any]) -> None:
+        super().__init__(name=name, fingerprint=fingerprint, licence=licence, card=card)
+        self.model = model
+
+    @property
+    def width(self) -> int:
+        """Width D of a token."""
+        return self.model.config.width
+
+    @property
+    def patch_px(self) -> int:
+        """Side of a patch in pixels."""
+        return self.model.config.patch_px
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return self.model.config.depth
+
+    def forward(self, images: Tensor) -> Features:
+        """Return the tokens after the final norm of (B, 3, H, W) RGB images, uint8 or float in [0, 1]."""
+        features: Features = self.model(images)
+        return features
+
+    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Tensor]:
+        """Return the patch tokens (B, h, w, D) after each of the blocks ``layers``; see :meth:`Backbone.levels`."""
+        return self.model.levels(images, layers, norm)
