@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cgeartheye.reporting.wording import count
+from cgeartheye.reporting.wording import count, unknown
 
 MOST_GROUPS = 8
 
@@ -26,7 +26,7 @@ class Tally:
 def by_quarter(years: NDArray[Any], quarters: NDArray[Any]) -> Tally:
     """Return how many scenes (or chips) fall in each calendar quarter, in order of time; inputs are integers (n,)."""
     found = Counter(zip(years.tolist(), quarters.tolist(), strict=True))
-    known = sorted((int(y), int(q)) for y, q in found if y == y and q == q)
+    known = sorted((int(y), int(q)) for y, q in found if not unknown(y) and not unknown(q))
     return Tally(tuple(f"{y} Q{q}" for y, q in known), tuple(found[key] for key in known))
 
 

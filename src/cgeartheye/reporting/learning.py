@@ -15,7 +15,6 @@ PARTS: Final = {
     "loss_local": "class token, local views",
     "loss_season": "class token, seasonal views",
     "loss_patch": "masked patches",
-    "koleo": "KoLeo",
 }
 """Parts of the loss by their column in the log."""
 
@@ -85,7 +84,9 @@ class Throughput:
 
 def throughput(log: Log) -> Throughput:
     """Return the totals of the log; its counters grow from line to line."""
-    return Throughput(float(log.steps[-1]) if log.steps.size else 0.0, *(log.last(n) for n in ("samples", "seconds", "cpu_seconds")))
+    return Throughput(
+        float(log.steps[-1]) if log.steps.size else 0.0, *(log.last(n) for n in ("samples", "seconds", "cpu_seconds"))
+    )
 
 
 def probe_name(column: str) -> str:

@@ -12,8 +12,8 @@ from cgeartheye.reporting.wording import interval, listed, percent, points
 
 METHODS: Final = {
     "trained": "trained backbone",
-    "untrained": "same network, untrained",
-    "untrained_layerscale_1": "same network, untrained, LayerScale 1",
+    "untrained": "untrained network",
+    "untrained_layerscale_1": "untrained, LayerScale 1",
     "colour_mean_std": "colour mean + deviation",
     "joint_histogram": "joint colour histogram",
     "pixels": "standardised pixels",
@@ -22,6 +22,11 @@ READOUTS: Final = {"class": "class token", "patch": "patch mean + deviation", "m
 PROBES: Final = {"knn": "kNN", "linear": "linear probe", "retrieval": "retrieval"}
 TRAINED: Final = "trained"
 HISTOGRAM: Final = "joint_histogram"
+
+
+def method_name(method: str) -> str:
+    """Return a method as words."""
+    return METHODS.get(method, method.replace("_", " "))
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,12 @@ class Result:
     @property
     def name(self) -> str:
         """Method and readout as words; colour has but one readout."""
-        method = METHODS.get(self.method, self.method)
-        return method if self.readout == "colour" else f"{method}, {READOUTS.get(self.readout, self.readout)}"
+        return f"{method_name(self.method)}, {self.readout_name}" if self.readout_name else method_name(self.method)
+
+    @property
+    def readout_name(self) -> str:
+        """The readout as words; empty for colour, which has but one."""
+        return "" if self.readout == "colour" else READOUTS.get(self.readout, self.readout)
 
 
 @dataclass(frozen=True)
@@ -105,9 +114,9 @@ def read_results(records: Sequence[Mapping[str, Any]]) -> tuple[Comparable, ...]
         merged[key] = _result(record, value, (*before, *_comparison(record)))
     if not merged:
         raise DataError("the results hold no finite value")
-    groups: dict[tuple[str, ...], list[Result]] = {}
-    for key, result in merged.items():
-        groups.setdefault(key[:4], []).append(result)
+    groups: dict[tuple[str, str, str, str], list[Result]] = {}
+    for r in merged.values():
+        groups.setdefault((r.dataset, r.protocol, r.probe, r.metric), []).append(r)
     return tuple(Comparable(*key, tuple(rows)) for key, rows in groups.items())
 
 
@@ -157,7 +166,7 @@ def _statement(row: Result) -> str:
         return f"{start}; no paired comparison was recorded."
     by_verdict: dict[str, list[str]] = {}
     for c in row.comparisons:
-        name = f"{METHODS.get(c.against, c.against)} ({points(c.difference)} {interval(c.low, c.high, signed=True)})"
+        name = f"{method_name(c.against)} ({points(c.difference)} {interval(c.low, c.high, signed=True)})"
         by_verdict.setdefault(c.verdict, []).append(name)
     phrases = {
         "above": "the paired interval of the difference is above zero over {}",
@@ -173,7 +182,8 @@ def _histogram(group: Comparable) -> str:
         return ""
     histogram, best = rows[0], group.trained[0]
     relation = "lies above" if histogram.value > best.value else "equals" if histogram.value == best.value else "lies below"
-    return f"Beside them, the joint colour histogram reaches {scored(histogram)}: it {relation} the best trained row ({percent(best.value)})."
+    said = f"it {relation} the best trained row ({percent(best.value)})"
+    return f"Beside them, the joint colour histogram reaches {scored(histogram)}: {said}."
 
 
 def scored(row: Result) -> str:

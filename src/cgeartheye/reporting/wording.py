@@ -76,21 +76,30 @@ def size(bytes_: float) -> str:
     return f"{bytes_:.0f}{NARROW}bytes"
 
 
+def unknown(value: object) -> bool:
+    """Say whether a table's cell holds nothing: None, an empty text, NaN or NaT."""
+    return value is None or value == "" or bool(value != value)  # noqa: PLR0124 - only NaN and NaT differ from themselves
+
+
 def plain(value: object) -> str:
     """Return any value of a settings or summary file as one line of text."""
     if value is None:
         return "not set"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float):
-        return significant(value, 6) if math.isfinite(value) else str(value)
-    if isinstance(value, int):
-        return count(value) if abs(value) >= 10_000 else str(value)
+    if isinstance(value, int | float):
+        return _number(value)
     if isinstance(value, list | tuple):
         return ", ".join(plain(v) for v in value) or "none"
     if isinstance(value, dict):
         return ", ".join(f"{k}: {plain(v)}" for k, v in value.items()) or "none"
     return str(value)
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int):
+        return count(value) if abs(value) >= 10_000 else str(value)
+    return significant(value, 6) if math.isfinite(value) else str(value)
 
 
 def listed(words: list[str]) -> str:

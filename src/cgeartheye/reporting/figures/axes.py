@@ -76,7 +76,10 @@ def frame(x: Scale, y: Scale, x_label: str, y_label: str) -> Markup:
     """Return grid lines, tick labels and the axes' names; the y axis is named above it, so that it reads level."""
     parts = []
     for value in y.ticks():
-        parts += [line((x.start, y(value)), (x.end, y(value)), "grid"), text(x.start - 6, y(value) + 4, compact(value), anchor="end")]
+        parts += [
+            line((x.start, y(value)), (x.end, y(value)), "grid"),
+            text(x.start - 6, y(value) + 4, compact(value), anchor="end"),
+        ]
     for value in x.ticks():
         parts += [
             line((x(value), y.start), (x(value), y.start + 4), "axis"),

@@ -15,7 +15,7 @@ from cgeartheye.reporting.wording import count
 WIDTH = 480
 LABEL_WIDTH = 132
 VALUE_WIDTH = 74
-BAR = 11
+BAR = 13
 GAP = 12
 MOST_LETTERS = 18
 
@@ -30,7 +30,13 @@ class Bars:
 
 
 def bar_chart(
-    title: str, categories: Sequence[str], series: Sequence[Bars], *, unit: str, write: Callable[[float], str] = count, caption: str = ""
+    title: str,
+    categories: Sequence[str],
+    series: Sequence[Bars],
+    *,
+    unit: str,
+    write: Callable[[float], str] = count,
+    caption: str = "",
 ) -> Figure:
     """Return level bars that start at zero, each with its value written at its end.
 
@@ -47,7 +53,9 @@ def bar_chart(
     for i, category in enumerate(categories):
         top = 22 + i * row
         body.append(text(LABEL_WIDTH - 8, top + len(series) * BAR / 2 + 4, shortened(category), "category", "end"))
-        body += [_bar(s, i, (top + j * BAR, scale), f"b{j + 1}" if len(series) > 1 else "b2", write) for j, s in enumerate(series)]
+        body += [
+            _bar(s, i, (top + j * BAR, scale), f"b{j + 1}" if len(series) > 1 else "b2", write) for j, s in enumerate(series)
+        ]
     body.append(line((LABEL_WIDTH, 18), (LABEL_WIDTH, height - 4), "axis"))
     keys = tuple(Key(s.name, swatch("box", f"bar b{j + 1}")) for j, s in enumerate(series)) if len(series) > 1 else ()
     rows = [f"{c}: " + ", ".join(f"{s.name} {write(s.values[i])}" for s in series) for i, c in enumerate(categories)]
@@ -61,7 +69,7 @@ def _bar(series: Bars, i: int, place: tuple[float, float], class_: str, write: C
     return joined(
         [
             rect((LABEL_WIDTH, top), width, BAR - 2, f"bar {class_}", note),
-            text(LABEL_WIDTH + width + 5, top + BAR - 2.5, write(series.values[i]), "value"),
+            text(LABEL_WIDTH + width + 5, top + BAR - 3, write(series.values[i]), "value"),
         ]
     )
 

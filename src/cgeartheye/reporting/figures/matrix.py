@@ -35,13 +35,23 @@ def confusion_chart(title: str, classes: Sequence[str], counts: NDArray[np.int64
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     body = [_names(classes, cell, (left, top))]
     for i in range(n):
-        body += [_cell((i, j), (classes[i], classes[j]), (int(counts[i, j]), float(shares[i, j])), (cell, left, top)) for j in range(n)]
+        body += [
+            _cell((i, j), (classes[i], classes[j]), (int(counts[i, j]), float(shares[i, j])), (cell, left, top)) for j in range(n)
+        ]
     accuracy = float(np.trace(counts) / counts.sum())
     worst = _worst(classes, counts)
     label = f"{title}. {n} classes, {percent(accuracy)} on the diagonal. {worst}"
     size = cell * n
     body.append(text(left + size / 2, 14, "predicted class", "label", "middle"))
-    body.append(element("text", "true class", transform=f"translate(14 {top + size / 2:.1f}) rotate(-90)", class_="label", text_anchor="middle"))
+    body.append(
+        element(
+            "text",
+            "true class",
+            transform=f"translate(14 {top + size / 2:.1f}) rotate(-90)",
+            class_="label",
+            text_anchor="middle",
+        )
+    )
     drawn = drawing(left + size + 46, top + size + 6, body, label=label)
     return Figure(title, drawn, " ".join(filter(None, [caption, worst])), wide=n > WRITTEN_CLASSES)
 
@@ -60,7 +70,11 @@ def _names(classes: Sequence[str], cell: float, origin: tuple[float, float]) -> 
 def _cell(at: tuple[int, int], names: tuple[str, str], value: tuple[int, float], grid: tuple[float, float, float]) -> Markup:
     (i, j), (cell, left, top), (number, share) = at, grid, value
     x, y = left + j * cell, top + i * cell
-    note = f"{names[0]} taken for {names[1]}: {number} ({percent(share)})" if i != j else f"{names[0]} right: {number} ({percent(share)})"
+    note = (
+        f"{names[0]} taken for {names[1]}: {number} ({percent(share)})"
+        if i != j
+        else f"{names[0]} right: {number} ({percent(share)})"
+    )
     shade = element(
         "rect",
         element("title", note),
@@ -73,7 +87,12 @@ def _cell(at: tuple[int, int], names: tuple[str, str], value: tuple[int, float],
     )
     if cell < 24 or number == 0:
         return shade
-    return joined([shade, text(x + cell / 2, y + cell / 2 + 4, f"{share * 100:.0f}", "inside light" if share > 0.55 else "inside", "middle")])
+    return joined(
+        [
+            shade,
+            text(x + cell / 2, y + cell / 2 + 4, f"{share * 100:.0f}", "inside light" if share > 0.55 else "inside", "middle"),
+        ]
+    )
 
 
 def _worst(classes: Sequence[str], counts: NDArray[np.int64]) -> str:

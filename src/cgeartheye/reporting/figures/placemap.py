@@ -93,7 +93,9 @@ def fit(ground: Ground) -> Projection:
     west, south, east, north = west - margin, south - margin, east + margin, north + margin
     shrink = max(math.cos(math.radians((south + north) / 2)), 0.05)
     units = min(WIDTH / ((east - west) * shrink), MOST_HEIGHT / (north - south))
-    return Projection(float(west), float(north), float(units), shrink, float((east - west) * shrink * units), float((north - south) * units))
+    return Projection(
+        float(west), float(north), float(units), shrink, float((east - west) * shrink * units), float((north - south) * units)
+    )
 
 
 def _coordinates(p: Projection) -> Markup:

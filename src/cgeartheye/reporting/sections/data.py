@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from cgeartheye.errors import DataError
+from cgeartheye.files import read_json
 from cgeartheye.reporting.archive import by_quarter, dates_words, group_places, head, spread, tally
 from cgeartheye.reporting.blocks import Block, Fact, Section, Table, attempt
 from cgeartheye.reporting.figures.bars import Bars, bar_chart
 from cgeartheye.reporting.figures.placemap import MOST_OUTLINES, Ground, Ring, place_map
-from cgeartheye.reporting.folders import Columns, StageFolder, outlines, read_areas, read_columns, read_json
+from cgeartheye.reporting.folders import Columns, StageFolder, outlines, read_areas, read_columns
 from cgeartheye.reporting.wording import count, plain
 
 SCENE_COLUMNS = ("id", "date", "year", "quarter", "gsd_m", "width", "height", "licence")

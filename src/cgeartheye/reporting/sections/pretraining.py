@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from cgeartheye.errors import DataError
-from cgeartheye.reporting.blocks import Block, Fact, Figure, Section, Table, attempt
+from cgeartheye.reporting.blocks import Fact, Figure, Section, Table, attempt
 from cgeartheye.reporting.figures.lines import MOST_SERIES, Axes, Series, line_chart
 from cgeartheye.reporting.folders import Record, StageFolder, read_lines
 from cgeartheye.reporting.learning import PARTS, Log, probe_name, read_log, throughput
 from cgeartheye.reporting.sections.record import flat
-from cgeartheye.reporting.wording import compact, count, duration, percent, plain, significant
+from cgeartheye.reporting.wording import compact, count, duration, plain, significant
+
+
+KOLEO_WORDS = "Minus the mean log distance to the nearest other class token of a batch: lower is more evenly spread."
 
 
 def pretraining_section(pretrained: StageFolder) -> Section:
@@ -17,14 +20,25 @@ def pretraining_section(pretrained: StageFolder) -> Section:
     figures = [
         attempt("Loss", lambda: _curve(log, "Loss", {"loss": "total"}, Axes("step", "loss, nats"))),
         attempt("Parts of the loss", lambda: _curve(log, "Parts of the loss", PARTS, Axes("step", "unweighted part, nats"))),
+        attempt("KoLeo", lambda: _curve(log, "KoLeo", {"koleo": "KoLeo"}, Axes("step", "KoLeo, nats"), KOLEO_WORDS)),
         attempt("Teacher entropy", lambda: _entropy(log)),
         attempt("Rank of the features", lambda: _rank(log)),
-        attempt("Prototypes in use", lambda: _curve(log, "Prototypes in use", {"prototypes_used": "prototypes"}, Axes("step", "prototypes", include=(0.0,)))),
+        attempt(
+            "Prototypes in use",
+            lambda: _curve(
+                log, "Prototypes in use", {"prototypes_used": "prototypes"}, Axes("step", "prototypes", include=(0.0,))
+            ),
+        ),
         attempt("Probes during training", lambda: _probes(log)),
-        attempt("Schedules", lambda: _curve(log, "Learning rate", {"lr": "learning rate"}, Axes("step", "learning rate", include=(0.0,)))),
+        attempt(
+            "Schedules",
+            lambda: _curve(log, "Learning rate", {"lr": "learning rate"}, Axes("step", "learning rate", include=(0.0,))),
+        ),
     ]
     tables = [attempt("Recipe", lambda: _recipe(pretrained))]
-    return Section("pretraining", "Pre-training", "pretraining.html.j2", {"figures": figures, "tables": tables}, _facts(pretrained, log))
+    return Section(
+        "pretraining", "Pre-training", "pretraining.html.j2", {"figures": figures, "tables": tables}, _facts(pretrained, log)
+    )
 
 
 def _facts(pretrained: StageFolder, log: Log) -> tuple[Fact, ...]:
@@ -52,13 +66,19 @@ def _curve(log: Log, title: str, names: dict[str, str], axes: Axes, caption: str
 
 
 def _entropy(log: Log) -> Figure:
-    caption = "Entropy of the teacher's assignments to prototypes. Falling to zero would mean that all pictures go to one prototype."
-    return _curve(log, "Teacher entropy", {"teacher_entropy": "entropy"}, Axes("step", "entropy, nats", include=(0.0,)), caption)
+    caption = (
+        "Entropy of the teacher's assignments to prototypes. Falling to zero would mean that all pictures go to one prototype."
+    )
+    return _curve(
+        log, "Teacher entropy", {"teacher_entropy": "entropy"}, Axes("step", "share of its maximum", include=(0.0, 1.0)), caption
+    )
 
 
 def _rank(log: Log) -> Figure:
     caption = "Effective rank of the class tokens of a batch. A collapsed network has rank 1."
-    return _curve(log, "Rank of the features", {"rank": "effective rank"}, Axes("step", "effective rank", include=(0.0,)), caption)
+    return _curve(
+        log, "Rank of the features", {"rank": "effective rank"}, Axes("step", "effective rank", include=(0.0,)), caption
+    )
 
 
 def _probes(log: Log) -> Figure:
@@ -84,12 +104,9 @@ def headline(pretrained: StageFolder) -> tuple[Fact, ...]:
     """Return the facts of the page's head: the backbone's name, and how long it trained."""
     facts = []
     name = next((pretrained.summary[k] for k in ("name", "backbone", "size") if isinstance(pretrained.summary.get(k), str)), None)
-    name = name or next((v for k, v in flat(pretrained.settings) if k.split(".")[-1] in {"size", "backbone"} and isinstance(v, str)), None)
+    name = name or next(
+        (v for k, v in flat(pretrained.settings) if k.split(".")[-1] in {"size", "backbone"} and isinstance(v, str)), None
+    )
     if name is not None:
         facts.append(Fact(str(name), "backbone"))
     return tuple(facts)
-
-
-def share_text(value: float) -> str:
-    """Return a probe's share as text."""
-    return percent(value)

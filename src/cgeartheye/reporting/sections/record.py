@@ -7,10 +7,11 @@ from typing import Any
 
 import cgeartheye
 from cgeartheye.errors import DataError
+from cgeartheye.files import read_json
 from cgeartheye.reporting.blocks import Block, Fact, Section, Table, attempt
 from cgeartheye.reporting.figures.bars import Bars, bar_chart
-from cgeartheye.reporting.folders import StageFolder
-from cgeartheye.reporting.wording import count, duration, plain, size
+from cgeartheye.reporting.folders import StageFolder, read_columns
+from cgeartheye.reporting.wording import count, duration, plain, size, unknown
 
 
 def record_section(folders: Sequence[StageFolder], licences: Mapping[str, Sequence[str]]) -> Section:
@@ -25,6 +26,46 @@ def record_section(folders: Sequence[StageFolder], licences: Mapping[str, Sequen
     ]
     facts = (Fact(duration(total), f"wall time of {len(timed)} stages"), Fact(cgeartheye.__version__, "release of this report"))
     return Section("record", "Times and record", "record.html.j2", {"figures": figures, "tables": tables}, facts)
+
+
+def licences_of(folders: Mapping[str, StageFolder]) -> dict[str, tuple[str, ...]]:
+    """Return the licences that scenes, chips, backbone and benchmarks recorded; a folder without any has no entry."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, what, file in (("catalog", "scenes", "catalog.parquet"), ("curated", "chips", "index.parquet")):
+        if name in folders:
+            found[what] = _from_table(folders[name], file)
+    if "pretrained" in folders:
+        found["backbone"] = _from_json(folders["pretrained"], "backbone.json")
+    if "evaluated" in folders:
+        found["benchmarks and methods"] = _from_json(folders["evaluated"], "results.json")
+    return {what: names for what, names in found.items() if names}
+
+
+def _from_table(folder: StageFolder, file: str) -> tuple[str, ...]:
+    try:
+        values = read_columns(folder.path / file, ("licence",))["licence"]
+    except DataError:
+        return ()
+    return tuple(sorted({"not recorded" if unknown(v) else str(v) for v in values.tolist()}))
+
+
+def _from_json(folder: StageFolder, file: str) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(set(_licence_values(read_json(folder.path / file)))))
+    except DataError:
+        return ()
+
+
+def _licence_values(value: object) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key in {"licence", "license"} and isinstance(inner, str) and inner:
+                yield inner
+            else:
+                yield from _licence_values(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _licence_values(inner)
 
 
 def _times(timed: Sequence[tuple[str, float]]) -> Block:
@@ -59,7 +100,9 @@ def _licences(licences: Mapping[str, Sequence[str]]) -> Block:
     rows = tuple((what, ", ".join(names)) for what, names in licences.items() if names)
     if not rows:
         raise DataError("no stage recorded a licence")
-    return Table("Licences", ("of what", "licences"), rows, caption="As recorded by the catalogue, the backbone and the benchmarks.")
+    return Table(
+        "Licences", ("of what", "licences"), rows, caption="As recorded by the catalogue, the backbone and the benchmarks."
+    )
 
 
 def _settings(folder: StageFolder) -> Block:
