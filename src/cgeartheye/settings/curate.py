@@ -96,7 +96,7 @@ class EmbeddingSettings(Settings):
     """What the clusters are made of."""
 
     backbone: BackboneChoice = "colour"
-    """`colour` (root of the joint 8 x 8 x 8 colour histogram, needs no weights), a backbone's path, `timm:NAME`, `hf:PATH` [ours]."""
+    """`colour` (root of the joint 8 x 8 x 8 colour histogram), a backbone's path, `timm:NAME` or `hf:PATH` [ours]."""
     size_px: int = Field(224, ge=16, le=2048)
     """Side to which chips are resized for a backbone [dinov2]; `colour` reads them as stored."""
     readout: Literal["class", "mean"] = "class"
@@ -172,8 +172,9 @@ class CurateSettings(StageSettings):
     """Wanted share of each land-cover class (A_p); none: equal [ours, the report gives no values]."""
     shortage: Literal["redistribute", "keep_shares"] = "redistribute"
     """If a stratum has too few cells: draw the rest from others, or keep the shares and draw fewer [ours]."""
-    min_dates: int = Field(1, ge=1, le=16)
-    """A place with fewer good dates is rejected [ours]; places with one date take part too [report]."""
+    min_dates: int | None = Field(None, ge=1, le=16)
+    """A place with fewer good dates is rejected. None: 1, as places with one date take part too [report], but several dates
+    that overlap nowhere are an error [ours]."""
     max_dates: int = Field(16, ge=1, le=16)
     """Of more dates the best covered ones are kept [ours]."""
 
@@ -202,7 +203,7 @@ class CurateSettings(StageSettings):
         elif self.images is not None:
             message = "`images` is given, but the source is an archive; add `source: images`"
             raise ValueError(message)
-        if self.min_dates > self.max_dates:
+        if (self.min_dates or 1) > self.max_dates:
             message = "min_dates is larger than max_dates"
             raise ValueError(message)
         return self
