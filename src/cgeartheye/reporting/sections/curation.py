@@ -1,0 +1,207 @@
+"""The curation section: funnel, balance before and after, clusters, strata and example chips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgeartheye.errors import CGEarthEyeError, DataError
+from cgeartheye.files import read_json
+from cgeartheye.reporting.archive import head
+from cgeartheye.reporting.blocks import Block, Fact, Missing, Picture, Section, Table, attempt
+from cgeartheye.reporting.curation import balance, cluster_sizes, effective, funnel, named, pick_examples, rejections
+from cgeartheye.reporting.figures.bars import Bars, bar_chart
+from cgeartheye.reporting.figures.lines import Axes, Series, line_chart
+from cgeartheye.reporting.folders import Columns, StageFolder, read_columns
+from cgeartheye.reporting.images import photograph
+from cgeartheye.reporting.wording import compact, count, percent, plain, significant, unknown
+from cgeartheye.seeding import stream
+from cgeartheye.settings.report import ReportSettings
+from cgeartheye.shards.reader import ChipRecord, ShardReader
+
+MOST_STRATA = 60
+COLOUR_WORDS = (
+    "The clusters are made of a colour histogram (8 \N{MULTIPLICATION SIGN} 8 \N{MULTIPLICATION SIGN} 8 joint RGB, square root), "
+    "not of a network's features."
+)
+STRATA_WORDS = (
+    "alpha = max(1, M \N{MULTIPLICATION SIGN} A \N{MULTIPLICATION SIGN} k / N) is the published number of samples of a stratum; "
+    "cap is what the stratum holds."
+)
+
+
+@dataclass(frozen=True)
+class ExampleRow:
+    """One place: its name, what is known of it, and its pictures by column."""
+
+    name: str
+    note: str
+    cells: tuple[tuple[Picture, ...], ...]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The grid of example chips."""
+
+    columns: tuple[str, ...]
+    rows: tuple[ExampleRow, ...]
+    caption: str
+
+
+def curation_section(curated: StageFolder, settings: ReportSettings) -> Section:
+    """Return the section on how the data set was made from the archive."""
+    archive = curated.settings.get("source", "archive") != "images"
+    figures = [attempt("Funnel", lambda: _funnel(curated))]
+    tables: list[Block] = []
+    if archive:
+        figures.append(attempt("Land cover before and after", lambda: _land_cover(curated)))
+        tables.append(attempt("Strata", lambda: _strata(curated)))
+    else:
+        figures.append(attempt("Chips by class folder", lambda: _labels(curated)))
+    figures.append(attempt("Cluster sizes before and after balance", lambda: _clusters(curated)))
+    tables.insert(0, attempt("Rejected", lambda: _rejected(curated)))
+    content: dict[str, object] = {"figures": figures, "tables": tables, "examples": _examples(curated, settings)}
+    return Section("curation", "Curation", "curation.html.j2", content, _facts(curated), (_embedding(curated),))
+
+
+def _facts(curated: StageFolder) -> tuple[Fact, ...]:
+    chips = read_columns(curated.path / "index.parquet", ("place", "length", "width", "height"))
+    places = len(set(chips["place"].tolist()))
+    sizes = sorted({(int(w), int(h)) for w, h in zip(chips["width"].tolist(), chips["height"].tolist(), strict=True)})
+    size = f"{sizes[0][0]} \N{MULTIPLICATION SIGN} {sizes[0][1]} px" if len(sizes) == 1 else f"{len(sizes)} sizes"
+    return (
+        Fact(count(places), "places"),
+        Fact(count(len(chips["place"])), "chips"),
+        Fact(size, "chip size"),
+        Fact(f"{compact(float(chips['length'].sum()))}B", "of JPEG in the shards"),
+    )
+
+
+def _embedding(curated: StageFolder) -> str:
+    settings = curated.settings.get("embedding")
+    backbone = settings.get("backbone") if isinstance(settings, dict) else None
+    backbone = curated.summary.get("embedding", backbone)
+    if backbone is None:
+        return "The manifest does not say which embedding the clusters are made of."
+    if str(backbone).startswith("colour"):
+        return COLOUR_WORDS
+    return f"The clusters are made of features of {plain(backbone)}."
+
+
+def _funnel(curated: StageFolder) -> Block:
+    steps = funnel(read_json(curated.path / "funnel.json"))
+    return bar_chart(
+        "Funnel", [s.name for s in steps], [Bars("left", tuple(float(s.number) for s in steps))], unit="how many were left"
+    )
+
+
+def _land_cover(curated: StageFolder) -> Block:
+    cells = read_columns(curated.path / "cells.parquet", ("land_cover", "stratum"))
+    places = read_columns(curated.path / "places.parquet", ("stratum", "kept"))
+    classes = dict(zip(cells["stratum"].tolist(), cells["land_cover"].tolist(), strict=True))
+    drawn = [classes.get(s) for s in places["stratum"].tolist()]
+    kept = [c for c, k in zip(drawn, places["kept"].tolist(), strict=True) if k]
+    found = balance(cells["land_cover"].tolist(), drawn, kept)
+    names = ("cells available", "places drawn", "places kept")
+    numbers = (found.available, found.drawn, found.kept)
+    series = [
+        Bars(name, shares, tuple(f"{name}: {count(n)}" for n in counts))
+        for name, shares, counts in zip(names, found.shares(), numbers, strict=True)
+    ]
+    totals = ", ".join(f"{count(sum(n))} {name}" for name, n in zip(names, numbers, strict=True))
+    return bar_chart(
+        "Land cover before and after", found.categories, series, unit="share of each", write=percent, caption=f"{totals}."
+    )
+
+
+def _labels(curated: StageFolder) -> Block:
+    chips = read_columns(curated.path / "index.parquet", ("label",))
+    found = balance(chips["label"].tolist(), [], [])
+    return bar_chart("Chips by class folder", found.categories, [Bars("chips", tuple(map(float, found.available)))], unit="chips")
+
+
+def _clusters(curated: StageFolder) -> Block:
+    places = read_columns(curated.path / "places.parquet", ("cluster", "kept"))
+    before, after = cluster_sizes(places["cluster"], places["kept"].astype(bool))
+    ranks = np.arange(1, before.size + 1, dtype=np.float64)
+    series = [Series("before", ranks, before.astype(np.float64)), Series("after", ranks, after.astype(np.float64))]
+    even = [significant(effective(sizes), 3) for sizes in (before, after)]
+    words = f"{before.size} clusters; as even as {even[0]} equal ones before and {even[1]} after."
+    if int(before.sum()) == int(after.sum()):
+        words += " Balance kept every clustered place: the two curves are one."
+    axes = Axes("rank of the cluster by size", "places in the cluster", include=(0.0,))
+    return line_chart("Cluster sizes before and after balance", series, axes, caption=words)
+
+
+def _rejected(curated: StageFolder) -> Block:
+    columns = read_columns(curated.path / "rejected.parquet", ("reason",), ("kind", "what"))
+    kinds = next((columns[n].tolist() for n in ("kind", "what") if n in columns), [None] * len(columns["reason"]))
+    found = rejections(kinds, columns["reason"].tolist())
+    rows = tuple((name, count(number)) for name, number in zip(found.names, found.counts, strict=True)) or (("none", "0"),)
+    return Table("Rejected", ("reason", "how many"), rows[:MOST_STRATA], frozenset({1}), wide=False)
+
+
+def _strata(curated: StageFolder) -> Block:
+    names = ("stratum", "alpha", "cap", "drawn")
+    columns = read_columns(curated.path / "strata.parquet", names, ("region", "land_cover", "cells"))
+    order = np.argsort(-columns["drawn"].astype(np.float64), kind="stable").tolist()
+    shown = [n for n in ("stratum", "region", "land_cover", "cells", "alpha", "cap", "drawn") if n in columns]
+    rows = [tuple(_cell(columns, name, i) for name in shown) for i in order]
+    numbers = frozenset(i for i, n in enumerate(shown) if n in {"cells", "alpha", "cap", "drawn"})
+    few, more = head(rows, MOST_STRATA)
+    caption = f"{STRATA_WORDS} {more}"
+    return Table(
+        f"Strata ({count(len(rows))})", tuple(n.replace("_", " ") for n in shown), few, numbers, caption.strip(), folded=True
+    )
+
+
+def _cell(columns: Columns, name: str, i: int) -> str:
+    value = columns[name][i]
+    if name in {"cells", "cap", "drawn"} and not unknown(value):
+        return count(float(value))
+    return significant(float(value), 4) if name == "alpha" and not unknown(value) else plain(named(value))
+
+
+def _examples(curated: StageFolder, settings: ReportSettings) -> Examples | Missing:
+    try:
+        reader = ShardReader(curated.path)
+        return _grid(reader, settings)
+    except CGEarthEyeError as error:
+        return Missing("Example places", error.what)
+
+
+def _grid(reader: ShardReader, settings: ReportSettings) -> Examples:
+    if not len(reader):
+        raise DataError("there is no place in the shards")
+    starts = reader.starts()
+    known = reader.table(("land_cover", "label", "region")).take(starts).to_pydict()
+    groups = [named(c if c is not None else b) for c, b in zip(known["land_cover"], known["label"], strict=True)]
+    order = stream(settings.seed, "report examples").permutation(len(reader)).astype(np.int64)
+    picked = pick_examples(groups, reader.n_dates(), order, settings.example_places)
+    quarters = sorted({chip.quarter for i in picked for chip in reader.dates(i)})
+    rows = tuple(_example(reader, i, groups[i], quarters, settings.chip_px) for i in picked)
+    names = tuple(f"Q{q}" if q else "no date" for q in quarters)
+    return Examples(names, rows, "Chips as stored, shrunk where they are larger; a place's dates share one grid of pixels.")
+
+
+def _example(reader: ShardReader, i: int, group: str, quarters: list[int], chip_px: int) -> ExampleRow:
+    cells = []
+    for quarter in quarters:
+        chips = [chip for chip in reader.dates(i) if chip.quarter == quarter]
+        cells.append(tuple(_chip(reader.decode(i, chip.date_index), chip, group, chip_px) for chip in chips))
+    return ExampleRow(reader.place(i), group, tuple(cells))
+
+
+def _chip(pixels: NDArray[np.uint8], chip: ChipRecord, group: str, chip_px: int) -> Picture:
+    when = "no date" if chip.date is None else chip.date.isoformat()
+    return photograph(pixels, chip_px, alt=f"Place {chip.place}, {group}, {when}", caption=when)
+
+
+def headline(curated: StageFolder) -> tuple[Fact, ...]:
+    """Return the facts of the page's head: places, chips and dates."""
+    chips = read_columns(curated.path / "index.parquet", ("place", "date"))
+    dates = {str(d) for d in chips["date"].tolist() if not unknown(d)}
+    facts = (Fact(count(len(set(chips["place"].tolist()))), "places"), Fact(count(len(chips["place"])), "chips"))
+    return (*facts, Fact(count(len(dates)), f"date{'s' if len(dates) != 1 else ''}")) if dates else facts
