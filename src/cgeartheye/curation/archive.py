@@ -58,7 +58,9 @@ def begin_archive(settings: CurateSettings, out: Path, progress: Progress) -> Be
     position = np.searchsorted(cells.ids, found.cells)
     chosen = found.take(drawn.chosen[position])
     counts |= {"strata": len(drawn.strata), "cells_drawn": int(drawn.chosen.sum()), "places_drawn": len(chosen.cells)}
-    progress.say(f"{counts['cells_covered']} cells in {len(scenes)} scenes: {len(chosen.cells)} places of {len(drawn.strata)} strata")
+    progress.say(
+        f"{counts['cells_covered']} cells in {len(scenes)} scenes: {len(chosen.cells)} places of {len(drawn.strata)} strata"
+    )
     return Begun(_blocks(chosen, cells, described, scenes, (settings, gsd_m)), counts)
 
 

@@ -27,6 +27,9 @@ WORLD_COVER: Final[dict[int, str]] = {
 }
 """Codes of ESA WorldCover -> class [ours]: mangrove counts as forest, shrub as grassland, bare ground, snow and moss as other."""
 
+LAND_COVER_CODES: Final[dict[int, str]] = {**dict(enumerate(CLASSES, start=1)), **WORLD_COVER}
+"""Codes understood without a table: 1 to 7 for the classes themselves, and those of ESA WorldCover, which begin at 10."""
+
 _ARCHIVE_ONLY: Final = (
     "catalog",
     "land_cover",
@@ -141,8 +144,9 @@ class CurateSettings(StageSettings):
     """Folder of a finished catalogue; the project's own if not given."""
     land_cover: UserPath | None = None
     """Raster of land-cover codes; without it every cell has the class `none`."""
-    land_cover_classes: dict[int, str] = WORLD_COVER
-    """Code of the raster -> class; a code that is not named is not counted. Default: ESA WorldCover [ours]."""
+    land_cover_classes: dict[int, str] = LAND_COVER_CODES
+    """Code of the raster -> class; a code that is not named is not counted. Default: 1 to 7 for the seven classes in the
+    report's order, and the codes of ESA WorldCover [ours]."""
     land_cover_minimum: dict[str, float] = Field({"built-up": 0.10, "wetland": 0.25, "water": 0.25})
     """Share from which a class wins against the majority, tried in this order, lest villages and rivers be lost [ours]."""
     elevation: UserPath | None = None
