@@ -132,8 +132,10 @@ class CellGrid:
 
     def _filter(self, part: BaseGeometry, ids: Ints, *, whole: bool) -> Ints:
         if whole:
-            return ids[shapely.covers(part, shapely.box(*self.bounds(ids).T))]
-        return ids[shapely.intersects_xy(part, *self.centres(ids))]
+            inside: NDArray[np.bool_] = shapely.covers(part, shapely.box(*self.bounds(ids).T))
+        else:
+            inside = shapely.intersects_xy(part, *self.centres(ids))
+        return ids[inside]
 
     def _latitude(self, edge: ArrayLike) -> Floats:
         return np.asarray(edge, dtype=np.float64) * 180 / self.rows - 90

@@ -1,1 +1,1 @@
-"""The terms of the pre-training objective."""
+"""The terms of the pre-training objective: teacher targets, class tokens, hidden patches, spread."""

@@ -1,1 +1,1 @@
-"""Views and masks, batched on the training device."""
+"""Views of chips: crops, colour changes and masks, batched, each draw a function of (seed, sample number, view)."""

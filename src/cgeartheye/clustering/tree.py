@@ -1,0 +1,97 @@
+"""Hierarchical k-means: clusters of clusters, with resampling, so that common scenes do not own the tree.
+
+Level 1 clusters the rows, every further level the centroids below it, unweighted: a common concept owns many fine
+centroids but little of the space they span. Resampling clusters anew only the rows nearest to each centroid.
+
+Source: Vo et al. 2024, "Automatic data curation for self-supervised learning", arXiv 2405.15613.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cgeartheye.clustering.kmeans import Clustering, Rows, assign, kmeans
+from cgeartheye.errors import ShapeError
+from cgeartheye.seeding import derive
+
+PLACES_PER_LEAF: Final = 80
+"""Mean size of a leaf when the levels are not given [ours]."""
+LEVEL_RATIO: Final = 10
+"""Clusters of a level for one of the next coarser level when the levels are not given [arXiv 2405.15613: 10 to 20]."""
+RESAMPLED_ROWS: Final = 15
+"""Rows nearest to a centroid that a round keeps, at most half the mean size of a cluster [arXiv 2405.15613]."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Levels of clusters from fine to coarse.
+
+    Args:
+        labels: one int32 array a level: labels[0] (n,) is each row's leaf, labels[l] (k of level l - 1,) the parent of
+            each node.
+        centroids: one (k, d) float32 array a level.
+    """
+
+    labels: tuple[NDArray[np.int32], ...]
+    centroids: tuple[NDArray[np.float32], ...]
+
+
+def default_levels(n: int) -> tuple[int, ...]:
+    """Return numbers of clusters for ``n`` rows from fine to coarse: 80 rows a leaf, then a tenth a level, down to 10."""
+    levels = [max(1, round(n / PLACES_PER_LEAF))]
+    while levels[-1] >= LEVEL_RATIO**2:
+        levels.append(levels[-1] // LEVEL_RATIO)
+    return tuple(levels)
+
+
+def build_tree(rows: Rows, levels: tuple[int, ...], *, seed: int, rounds: int) -> Tree:
+    """Cluster ``rows`` (n, d) into ``levels`` (fine to coarse) with ``rounds`` of resampling at each level.
+
+    Raises:
+        ShapeError: if there is no level.
+        DataError: if a row is not finite.
+    """
+    if not levels:
+        message = "a tree needs at least one level"
+        raise ShapeError(message)
+    labels, centroids = [], []
+    below: Rows = rows
+    for number, k in enumerate(levels):
+        level = _cluster(below, k, derive(seed, "tree level", number), rounds)
+        labels.append(level.labels)
+        centroids.append(level.centroids)
+        below = level.centroids
+    return Tree(tuple(labels), tuple(centroids))
+
+
+def _cluster(rows: Rows, k: int, seed: int, rounds: int) -> Clustering:
+    found = kmeans(rows, k, seed=seed)
+    kept = min(RESAMPLED_ROWS, len(rows) // (2 * len(found.centroids)))
+    if kept < 1 or len(found.centroids) < 2:
+        return found
+    for number in range(rounds):
+        near = _nearest(found, kept)
+        again = kmeans(np.asarray(rows[near], np.float32), k, seed=derive(seed, "resample", number))
+        centroids, labels, distances = _without_empty(rows, again.centroids)
+        found = Clustering(centroids, labels, distances, again.passes)
+    return found
+
+
+def _nearest(clustering: Clustering, kept: int) -> NDArray[np.int64]:
+    """Return in order of position the rows that are among the ``kept`` nearest of their cluster; ties to the earlier row."""
+    order = np.lexsort((np.arange(len(clustering.labels)), clustering.distances, clustering.labels))
+    sorted_labels = clustering.labels[order]
+    rank = np.arange(len(order)) - np.searchsorted(sorted_labels, sorted_labels, side="left")
+    return np.sort(order[rank < kept])
+
+
+def _without_empty(
+    rows: Rows, centroids: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
+    labels, distances = assign(rows, centroids)
+    used, compact = np.unique(labels, return_inverse=True)
+    return centroids[used], compact.astype(np.int32), distances

@@ -1,0 +1,1 @@
+"""Heads that sit on a backbone."""

@@ -1,0 +1,220 @@
+"""Settings of `curate`: which places are drawn, how their chips are cut, filtered, balanced and stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, model_validator
+
+from cgeartheye.settings.base import NOT_IDENTITY, Settings, StageSettings, UserPath
+
+CLASSES: Final = ("forest", "grassland", "cropland", "water", "wetland", "built-up", "other")
+"""The seven classes of land cover [report]; ties of a majority go to the earlier one."""
+
+WORLD_COVER: Final[dict[int, str]] = {
+    10: "forest",
+    95: "forest",
+    20: "grassland",
+    30: "grassland",
+    40: "cropland",
+    80: "water",
+    90: "wetland",
+    50: "built-up",
+    60: "other",
+    70: "other",
+    100: "other",
+}
+"""Codes of ESA WorldCover -> class [ours]: mangrove counts as forest, shrub as grassland, bare ground, snow and moss as other."""
+
+_ARCHIVE_ONLY: Final = (
+    "catalog",
+    "land_cover",
+    "elevation",
+    "regions",
+    "hold_out",
+    "places",
+    "shares",
+    "cell_m",
+    "chip_px",
+    "gsd_m",
+)
+_PATH: Final = TypeAdapter(UserPath)
+
+
+def _backbone(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatever the user wrote
+    if isinstance(value, str) and value != "colour" and not value.startswith(("timm:", "hf:")):
+        return _PATH.validate_python(value, context=info.context)
+    return value
+
+
+BackboneChoice = Annotated[str | Path, BeforeValidator(_backbone)]
+"""``colour``, ``timm:NAME``, ``hf:PATH`` or the path of a backbone."""
+
+
+class SplitSettings(Settings):
+    """Which part of plain pictures is used, so that test pictures are never seen in pre-training."""
+
+    part: Literal["all", "train", "test"] = "all"
+    """Part to keep. A picture is in `test` if the hash of its name, as a number in [0, 1), is below `test_share` [ours]."""
+    test_share: float = Field(0.3, gt=0, lt=1)
+    """Share of pictures in the part `test` [ours]."""
+    salt: str = ""
+    """Text that is hashed with the names; another salt is another split [ours]."""
+
+
+class QualitySettings(Settings):
+    """Hard limits beyond which a chip is rejected; everything milder is only measured and stored [ours].
+
+    There is on purpose no limit for haze, cloud or sharpness: deserts look like haze, pale cities like cloud, fields like blur.
+    """
+
+    max_nodata_share: float = Field(0.01, ge=0, le=1)
+    """A chip with a larger share of pixels without data is rejected [ours]."""
+    max_saturated_share: float = Field(0.10, ge=0, le=1)
+    """A chip in which a larger share of values is 255 is rejected [ours]."""
+    min_std: float = Field(3.0, ge=0)
+    """Grey levels; a chip below both this deviation and `min_entropy` is rejected as empty [ours]."""
+    min_entropy: float = Field(3.0, ge=0, le=8)
+    """Bits; see `min_std` [ours]."""
+    max_reblur: float = Field(0.65, ge=0, le=1)
+    """A chip that keeps a larger share of its gradient under a further blur is rejected as out of focus [ours]."""
+
+
+class RegistrationSettings(Settings):
+    """Check that the dates of a place lie on one another."""
+
+    enabled: bool = True
+    """Measure each date's shift against the place's best covered date [ours]."""
+    flag_px: float = Field(1.0, gt=0)
+    """Shifts above this many pixels are counted as flagged [ours]."""
+    drop_px: float = Field(3.0, gt=0)
+    """A date that is certainly shifted by more pixels is rejected [ours]."""
+
+
+class EmbeddingSettings(Settings):
+    """What the clusters are made of."""
+
+    backbone: BackboneChoice = "colour"
+    """`colour` (root of the joint 8 x 8 x 8 colour histogram, needs no weights), a backbone's path, `timm:NAME`, `hf:PATH` [ours]."""
+    size_px: int = Field(224, ge=16, le=2048)
+    """Side to which chips are resized for a backbone [dinov2]; `colour` reads them as stored."""
+    readout: Literal["class", "mean"] = "class"
+    """A backbone's class token, or the mean of its patch tokens [ours]."""
+    batch: int = Field(32, ge=1, json_schema_extra=NOT_IDENTITY)
+    """Chips given to a backbone at a time."""
+
+
+class ClusterSettings(Settings):
+    """A tree of k-means clusters, and how evenly places are kept from it (Vo et al. 2024, arXiv 2405.15613)."""
+
+    levels: tuple[int, ...] = ()
+    """Clusters of each level from fine to coarse, e.g. [1000, 100, 10]; empty: 80 places a leaf, then a tenth a level [ours]."""
+    resample_rounds: int = Field(10, ge=0, le=100)
+    """Rounds of clustering anew the rows nearest to the centroids, at every level; they make the balance [arXiv 2405.15613]."""
+    keep_places: int | None = Field(None, ge=1)
+    """Places kept by balanced selection; none: see `keep_share` [ours]."""
+    keep_share: float = Field(1.0, gt=0, le=1)
+    """Share of the places kept by balanced selection; 1 keeps all and only names their clusters [ours]."""
+
+    @model_validator(mode="after")
+    def _levels_shrink(self) -> Self:
+        if any(n < 1 for n in self.levels) or any(b >= a for a, b in zip(self.levels, self.levels[1:], strict=False)):
+            message = "levels must be positive and shrink from fine to coarse, for example [1000, 100, 10]"
+            raise ValueError(message)
+        return self
+
+
+class CurateSettings(StageSettings):
+    """From a catalogue (or plain pictures) to shards of places."""
+
+    source: Literal["archive", "images"] = "archive"
+    """`archive`: georeferenced scenes of a catalogue; `images`: plain pictures in class folders or flat, one date each."""
+    images: UserPath | None = None
+    """Folder of pictures (jpg, png, tif, bmp) for `source: images`; a picture's folder is its label."""
+    split: SplitSettings = SplitSettings()
+    """Part of the pictures to use, for `source: images`."""
+    max_px: int = Field(1024, ge=32, le=8192)
+    """Longer side above which a plain picture is shrunk [ours]."""
+
+    catalog: UserPath | None = None
+    """Folder of a finished catalogue; the project's own if not given."""
+    land_cover: UserPath | None = None
+    """Raster of land-cover codes; without it every cell has the class `none`."""
+    land_cover_classes: dict[int, str] = WORLD_COVER
+    """Code of the raster -> class; a code that is not named is not counted. Default: ESA WorldCover [ours]."""
+    land_cover_minimum: dict[str, float] = Field({"built-up": 0.10, "wetland": 0.25, "water": 0.25})
+    """Share from which a class wins against the majority, tried in this order, lest villages and rivers be lost [ours]."""
+    elevation: UserPath | None = None
+    """Raster of elevation in metres; without it, or outside it, a cell's elevation bin is `none`."""
+    elevation_start_m: float = -500.0
+    """Lower edge of the first elevation bin [ours]."""
+    elevation_bin_m: float = Field(200.0, gt=0)
+    """Width of an elevation bin [ours]."""
+    regions: UserPath | None = None
+    """Polygons of administrative regions (GeoJSON, GeoPackage, GeoParquet); without it every cell has the region `none`."""
+    region_field: str = "name"
+    """Column of `regions` that names a region."""
+    hold_out: UserPath | None = None
+    """Polygons whose surroundings are never sampled: a chip keeps at least its own side's length away from them."""
+
+    cell_m: float = Field(1000.0, gt=0)
+    """Side of a cell of the equal-area grid [report]."""
+    chip_px: int = Field(672, ge=32, le=8192)
+    """Side of a chip; 518 to 1,333 px fit a 1-km cell at 0.75 m [ours]."""
+    gsd_m: float | None = Field(None, gt=0)
+    """Pixel of the chips; none: the median of the catalogue's scenes [ours]."""
+    places: int | None = Field(None, ge=1)
+    """Places to draw (M of the sampling formula); none: every cell that can be used [ours]."""
+    places_per_cell: int = Field(1, ge=1, le=64)
+    """Places in each drawn cell, side by side where they fit [ours]."""
+    shares: dict[str, float] | None = None
+    """Wanted share of each land-cover class (A_p); none: equal [ours, the report gives no values]."""
+    shortage: Literal["redistribute", "keep_shares"] = "redistribute"
+    """If a stratum has too few cells: draw the rest from others, or keep the shares and draw fewer [ours]."""
+    min_dates: int = Field(1, ge=1, le=16)
+    """A place with fewer good dates is rejected [ours]; places with one date take part too [report]."""
+    max_dates: int = Field(16, ge=1, le=16)
+    """Of more dates the best covered ones are kept [ours]."""
+
+    quality: QualitySettings = QualitySettings()
+    """Hard limits on chips."""
+    registration: RegistrationSettings = RegistrationSettings()
+    """Check of the dates against one another."""
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    """Features for clustering."""
+    clusters: ClusterSettings = ClusterSettings()
+    """Balance over clusters."""
+    jpeg_quality: int = Field(90, ge=50, le=100)
+    """Quality of stored JPEGs [ours]; a plain JPEG picture that needs no change is stored as it is."""
+    shard_mb: float = Field(256.0, gt=0)
+    """Upper bound of a shard in MB [ours]."""
+    workers: int = Field(2, ge=0, le=256, json_schema_extra=NOT_IDENTITY)
+    """Processes that cut chips and write shards; 0 or 1 works in this one."""
+
+    @model_validator(mode="after")
+    def _source_fits(self) -> Self:
+        if self.source == "images":
+            foreign = [name for name in _ARCHIVE_ONLY if name in self.model_fields_set and getattr(self, name) is not None]
+            if foreign:
+                message = f"`source: images` does not use {', '.join(foreign)}; remove the key, or set `source: archive`"
+                raise ValueError(message)
+        elif self.images is not None:
+            message = "`images` is given, but the source is an archive; add `source: images`"
+            raise ValueError(message)
+        if self.min_dates > self.max_dates:
+            message = "min_dates is larger than max_dates"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _classes_exist(self) -> Self:
+        named = set(self.land_cover_classes.values())
+        for key, given in (("shares", self.shares or {}), ("land_cover_minimum", self.land_cover_minimum)):
+            unknown = (
+                sorted(set(given) - named - {"none"}) if key == "shares" or "land_cover_minimum" in self.model_fields_set else []
+            )
+            if unknown or any(value < 0 for value in given.values()):
+                message = f"{key} needs values >= 0 for classes of land_cover_classes; unknown: {', '.join(unknown) or 'none'}"
+                raise ValueError(message)
+        return self

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+
+from cgeartheye.clustering.kmeans import CHUNK_ROWS, assign, kmeans
+from cgeartheye.errors import DataError, ShapeError
+
+
+def blobs(n: int, k: int, d: int, seed: int = 0, spread: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(k, d))
+    truth = random.integers(0, k, n)
+    return (centres[truth] + spread * random.normal(size=(n, d))).astype(np.float32), truth
+
+
+def test_separate_blobs_are_found_exactly() -> None:
+    rows, truth = blobs(900, 12, 16)
+    found = kmeans(rows, 12, seed=1)
+    pairs = {(int(a), int(b)) for a, b in zip(found.labels, truth, strict=True)}
+    assert len(pairs) == 12
+    for label in range(12):
+        assert np.allclose(found.centroids[label], rows[found.labels == label].mean(axis=0, dtype=float), atol=1e-5)
+
+
+def test_no_worse_than_scikit_learn() -> None:
+    random = np.random.default_rng(3)
+    rows = random.normal(size=(4000, 24)).astype(np.float32) * random.gamma(1, size=24).astype(np.float32)
+    ours = np.mean([kmeans(rows, 40, seed=s).inertia for s in range(3)])
+    theirs = np.mean([KMeans(40, n_init=1, random_state=s).fit(rows).inertia_ for s in range(3)])
+    assert ours < 1.01 * theirs
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), n=st.integers(1, 60), k=st.integers(1, 9), d=st.integers(1, 6))
+def test_assignment_is_the_nearest_by_brute_force(seed: int, n: int, k: int, d: int) -> None:
+    random = np.random.default_rng(seed)
+    rows, centroids = (random.normal(size=(m, d)).astype(np.float32) for m in (n, k))
+    labels, distances = assign(rows, centroids)
+    brute = ((rows[:, None].astype(float) - centroids[None]) ** 2).sum(axis=2)
+    assert np.allclose(brute[np.arange(n), labels], brute.min(axis=1), atol=1e-4)
+    assert np.allclose(distances, brute.min(axis=1), atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_bits_do_not_depend_on_threads(threads: int) -> None:
+    rows, _ = blobs(CHUNK_ROWS + 4321, 60, 96, spread=0.8)
+    results = []
+    for limit in (1, threads):
+        with threadpool_limits(limit):
+            results.append(kmeans(rows, 48, seed=5, max_passes=4))
+    first, second = results
+    assert first.centroids.tobytes() == second.centroids.tobytes()
+    assert first.labels.tobytes() == second.labels.tobytes()
+    assert first.distances.tobytes() == second.distances.tobytes()
+
+
+def test_fewer_distinct_rows_than_clusters() -> None:
+    rows = np.repeat(np.eye(4, dtype=np.float32), 25, axis=0)
+    found = kmeans(rows, 10, seed=0)
+    assert len(found.centroids) == 4
+    assert found.inertia == pytest.approx(0, abs=1e-9)
+    assert sorted(np.bincount(found.labels).tolist()) == [25] * 4
+    assert len(kmeans(np.zeros((7, 3), np.float32), 3, seed=0).centroids) == 1
+
+
+def test_no_cluster_stays_empty() -> None:
+    random = np.random.default_rng(0)
+    rows = np.concatenate([random.normal(0, 1e-3, (500, 8)), random.normal(5, 1, (12, 8))]).astype(np.float32)
+    found = kmeans(rows, 30, seed=2)
+    assert (np.bincount(found.labels, minlength=len(found.centroids)) > 0).all()
+
+
+def test_half_precision_rows_are_read_as_they_are() -> None:
+    rows, truth = blobs(300, 5, 8)
+    found = kmeans(rows.astype(np.float16), 5, seed=1)
+    assert len({(int(a), int(b)) for a, b in zip(found.labels, truth, strict=True)}) == 5
+
+
+def test_rows_that_are_not_finite_are_named() -> None:
+    rows, _ = blobs(50, 3, 4)
+    rows[[7, 31], 2] = np.nan, np.inf
+    with pytest.raises(DataError, match=r"2 rows .*\[7, 31\]"):
+        kmeans(rows, 3, seed=0)
+    for shape, k in [((0, 4), 3), ((5,), 3), ((5, 4), 0)]:
+        with pytest.raises(ShapeError):
+            kmeans(np.zeros(shape, np.float32), k, seed=0)
