@@ -65,7 +65,13 @@ def turned(array: NDArray[np.uint8], view: int) -> NDArray[np.uint8]:
 
 
 def cache_tokens(
-    backbone: Backbone, layers: Sequence[int], images: NDArray[np.uint8], folder: Path, *, views: Sequence[int], progress: Progress
+    backbone: Backbone,
+    layers: Sequence[int],
+    images: NDArray[np.uint8],
+    folder: Path,
+    *,
+    views: Sequence[int],
+    progress: Progress,
 ) -> TokenStore:
     """Compute what is not cached in ``folder`` yet, chunk by chunk.
 

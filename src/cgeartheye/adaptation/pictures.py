@@ -71,7 +71,9 @@ def inspect(labelled: Labelled) -> Picture:
         place, mask_place = _place(image), _place(mask)
         if place and mask_place and not np.allclose(place[1], mask_place[1], atol=0.5 * abs(place[1][0])):
             raise DataError(
-                "the mask lies elsewhere than its picture", where=str(labelled.mask), remedy="put both on one grid: gdalwarp -te -tr"
+                "the mask lies elsewhere than its picture",
+                where=str(labelled.mask),
+                remedy="put both on one grid: gdalwarp -te -tr",
             )
         gsd_m = labelled.gsd_m
         if place is not None:

@@ -51,9 +51,7 @@ class Split:
     validation: list[Candidate]
 
 
-def candidates(
-    picture: Picture, index: int, legend: Legend, grouping: Grouping, unknown: Counter[str]
-) -> Iterator[Candidate]:
+def candidates(picture: Picture, index: int, legend: Legend, grouping: Grouping, unknown: Counter[str]) -> Iterator[Candidate]:
     """Yield the windows of a picture in which anything is labelled; unknown mask values are counted in ``unknown``."""
     side, classes = grouping.window_px, len(legend.classes)
     with opened(picture) as (_, mask):

@@ -175,7 +175,9 @@ def _rate(step: int, settings: HeadSettings) -> float:
 
 def _look(state: _State, data: TrainingData, loss: float, rate: float) -> None:
     miou = _validation_miou(state.head, data)
-    state.history.append({"step": state.step, "loss": round(loss, 6), "lr": rate, "miou": None if miou is None else round(miou, 6)})
+    state.history.append(
+        {"step": state.step, "loss": round(loss, 6), "lr": rate, "miou": None if miou is None else round(miou, 6)}
+    )
     score = float(state.step) if miou is None else miou  # without validation the last head is the best
     if score > state.best_miou:
         state.best_miou, state.best_step = score, state.step

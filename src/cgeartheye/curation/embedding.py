@@ -24,7 +24,9 @@ from cgeartheye.weights.load import load_backbone
 Features = NDArray[np.float32]
 
 
-def embed(folder: Path, out: Path, settings: EmbeddingSettings, *, workers: int, progress: Progress) -> tuple[Features, dict[str, Any]]:
+def embed(
+    folder: Path, out: Path, settings: EmbeddingSettings, *, workers: int, progress: Progress
+) -> tuple[Features, dict[str, Any]]:
     """Embed every place of a folder of pieces, piece by piece; pieces that ``out`` holds already are not embedded again.
 
     Returns: (P, d) float32 rows of unit length in order of piece and place, and what made them (name, fingerprint,

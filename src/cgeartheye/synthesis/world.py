@@ -33,6 +33,8 @@ from cgeartheye.synthesis.uses import CLASSES, COVERS
 
 SCHEMA_VERSION: Final = 1
 QUARTERS: Final = tuple(f"{day.year}Q{(day.month + 2) // 3}" for day in DATES)
+SUMMER: Final = 2
+"""The quarter whose scenes are also written as one mosaic, to map it as a whole."""
 TRUTH: Final = "world.json"
 BEGUN: Final = "begun.json"
 
@@ -146,6 +148,8 @@ def _write_labels(world: World) -> None:
     _make(out / "labels/buildings.parquet", lambda p: labels.write_buildings(p, world.layout, QUARTERS))
     change = out / f"labels/change_{QUARTERS[0]}_{QUARTERS[-1]}.tif"
     _make(change, lambda p: write_geotiff(p, labels.change_labels(world.canvas), Raster(gsd)))
+    mosaic = out / "mosaics" / f"{QUARTERS[SUMMER]}.tif"
+    _make(mosaic, lambda p: write_geotiff(p, mosaic_of(settings, out, SUMMER), Raster(gsd, nodata=0)))
     _make(out / "hold_out.geojson", lambda p: write_geojson(p, _hold_out(world)))
     for name, colours in (("classes", labels.CLASS_COLOURS), ("cover", labels.COVER_COLOURS)):
         _write_class_raster(world, name, dict(enumerate(colours.values())))
@@ -219,7 +223,7 @@ def _truth(world: World, chips: list[Chip]) -> dict[str, Any]:
     settings, out = world.settings, world.out
     side = settings.side_px // settings.chip_px
     near = covered(world.blocks, side, 1)
-    folders = ("scenes", "layers", "labels")
+    folders = ("scenes", "mosaics", "layers", "labels")
     files = sorted(p.relative_to(out).as_posix() for f in folders for p in (out / f).rglob("[!.]*") if p.is_file())
     files += ["benchmark/chips.json", "hold_out.geojson"]
     counts = {part: {name: 0 for name in CLASSES} for part in ("train", "test")}
@@ -227,8 +231,9 @@ def _truth(world: World, chips: list[Chip]) -> dict[str, Any]:
         counts[chip.part][chip.label] += 1
     return {
         "schema_version": SCHEMA_VERSION,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.identity(),
         "crs": CRS,
+        "mosaic": f"mosaics/{QUARTERS[SUMMER]}.tif",
         "origin": list(ORIGIN),
         "licence": "CC0-1.0",
         "classes": [{"value": i, "name": n, "colour": labels.CLASS_COLOURS[n]} for i, n in enumerate(CLASSES)],

@@ -120,7 +120,9 @@ def read_card(folder: Path) -> TaskCard:
     """
     path = folder / CARD
     if not path.is_file():
-        raise InputError(f"holds no task model (there is no {CARD})", where=str(folder), remedy="give the folder that adapt wrote")
+        raise InputError(
+            f"holds no task model (there is no {CARD})", where=str(folder), remedy="give the folder that adapt wrote"
+        )
     found = read_json(path)
     if not isinstance(found, dict) or found.get("schema_version") != SCHEMA_VERSION:
         version = found.get("schema_version") if isinstance(found, dict) else None
