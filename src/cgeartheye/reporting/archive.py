@@ -54,7 +54,7 @@ def dates_words(n_dates: NDArray[Any]) -> list[str]:
 
 
 def spread(values: NDArray[Any], unit: str) -> str:
-    """Return the range of finite values as words: ``0.75 m``, or ``0.5 to 0.75 m``."""
+    """Return the range of finite values (n,) as words: ``0.75 m``, or ``0.5 to 0.75 m``."""
     finite = np.asarray(values, dtype=np.float64)
     finite = finite[np.isfinite(finite)]
     if not finite.size:

@@ -15,9 +15,10 @@ METHODS: Final = {
     "model": "the task model",
     "map": "the map",
     "trained": "trained backbone",
-    "colour": "colour regression, pixel by pixel",
-    "untrained": "same head, backbone untrained",
+    "colour": "colour regression",
+    "untrained": "backbone untrained",
 }
+NOTES: Final = {"colour": "pixel by pixel", "untrained": "same head"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class MethodScores:
     accuracy: Score | None
     by_class: tuple[tuple[str, Score], ...]
     gain: Score | None
+
+    @property
+    def note(self) -> str:
+        """What else there is to know of the method."""
+        return NOTES.get(self.method, "")
 
     @property
     def name(self) -> str:

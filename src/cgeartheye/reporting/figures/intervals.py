@@ -15,7 +15,7 @@ from cgeartheye.reporting.figures.svg import drawing, element, joined, line, tex
 from cgeartheye.reporting.wording import significant
 
 WIDTH = 480
-LABEL_WIDTH = 176
+LABEL_WIDTH = 182
 ROW = 24
 TALL_ROW = 36
 

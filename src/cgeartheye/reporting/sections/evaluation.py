@@ -103,9 +103,7 @@ def _hundred(share: float | None) -> float | None:
 
 def _differences(group: Comparable) -> Block:
     rows = [
-        Estimate(
-            f"over {method_name(c.against)}", c.difference * 100, c.low * 100, c.high * 100, c.verdict == "above", r.readout_name
-        )
+        Estimate(method_name(c.against), c.difference * 100, c.low * 100, c.high * 100, c.verdict == "above", r.readout_name)
         for r in group.trained
         for c in r.comparisons
     ]

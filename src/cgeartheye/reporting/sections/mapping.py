@@ -99,7 +99,7 @@ def _scores(folder: Path) -> tuple[MethodScores, ...]:
 
 def _by_class(folder: Path) -> Block:
     first = _scores(folder)[0]
-    rows = [_estimate(name, score, strong=False) for name, score in first.by_class]
+    rows = [_estimate(name, score, strong=False) for name, score in sorted(first.by_class, key=lambda item: -item[1].value)]
     if first.miou is not None:
         rows.append(_estimate("mean of the classes", first.miou, strong=True))
     return interval_chart("IoU by class", rows, unit="IoU, %", caption="With 95 % intervals over blocks of ground.")
@@ -109,13 +109,13 @@ def _against(folder: Path) -> Block:
     methods = _scores(folder)
     if len(methods) < 2:
         raise DataError("no baseline was scored")
-    rows = [_estimate(m.name, m.miou, strong=i == 0) for i, m in enumerate(methods) if m.miou is not None]
+    rows = [_estimate(m.name, m.miou, strong=i == 0, note=m.note) for i, m in enumerate(methods) if m.miou is not None]
     return interval_chart("Against the baselines", rows, unit="mean IoU, %", caption="The same pixels for all methods.")
 
 
-def _estimate(name: str, score: Score, *, strong: bool) -> Estimate:
+def _estimate(name: str, score: Score, *, strong: bool, note: str = "") -> Estimate:
     low, high = (None if v is None else v * 100 for v in (score.low, score.high))
-    return Estimate(name, score.value * 100, low, high, strong)
+    return Estimate(name, score.value * 100, low, high, strong, note)
 
 
 def _task_scores(task: Record) -> Block:

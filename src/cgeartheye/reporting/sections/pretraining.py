@@ -10,7 +10,6 @@ from cgeartheye.reporting.learning import PARTS, Log, probe_name, read_log, thro
 from cgeartheye.reporting.sections.record import flat
 from cgeartheye.reporting.wording import compact, count, duration, plain, significant
 
-
 KOLEO_WORDS = "Minus the mean log distance to the nearest other class token of a batch: lower is more evenly spread."
 
 
