@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cgeartheye.curation.pieces import run_all
+from cgeartheye.curation.pieces import Workers
 from cgeartheye.files import atomic_path
 from cgeartheye.probes.colour import joint_histogram
-from cgeartheye.progress import Progress
 from cgeartheye.settings.curate import EmbeddingSettings
 from cgeartheye.shards.format import SHARD_FOLDER
 from cgeartheye.shards.reader import decode_chip, read_rows
@@ -23,9 +22,7 @@ from cgeartheye.shards.reader import decode_chip, read_rows
 Features = NDArray[np.float32]
 
 
-def embed(
-    folder: Path, out: Path, settings: EmbeddingSettings, *, workers: int, progress: Progress
-) -> tuple[Features, dict[str, Any]]:
+def embed(folder: Path, out: Path, settings: EmbeddingSettings, workers: Workers) -> tuple[Features, dict[str, Any]]:
     """Embed every place of a folder of pieces, piece by piece; pieces that ``out`` holds already are not embedded again.
 
     Returns: (P, d) float32 rows of unit length in order of piece and place, and what made them (name, fingerprint,
@@ -36,12 +33,12 @@ def embed(
     done = len(parts) - len(todo)
     if settings.backbone == "colour":
         entries = [(part, out) for part in todo]
-        run_all(_embed_colour, entries, workers=workers, progress=progress, title="embeddings", done=done)
+        workers.run(_embed_colour, entries, title="embeddings", done=done)
         made: dict[str, Any] = {"backbone": "colour", "readout": "root of the joint 8 x 8 x 8 colour histogram"}
     else:
         # loaded by name, so that a curation by colour and the processes that cut chips never load torch
         module = importlib.import_module("cgeartheye.curation.backbone_embedding")
-        made = module.embed_with_backbone(todo, out, settings, progress=progress, done=done)
+        made = module.embed_with_backbone(todo, out, settings, progress=workers.progress, done=done)
     features = [np.load(features_of(part, out), allow_pickle=False) for part in parts]
     return np.concatenate([block for block in features if len(block)]), made
 
