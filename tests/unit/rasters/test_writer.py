@@ -150,6 +150,7 @@ LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
+from rasterio.windows import Window
 from cgeartheye.errors import ResourceError
 from cgeartheye.geometry.grid import Grid
 from cgeartheye.rasters.writer import RasterSpec, create_geotiff
@@ -157,8 +158,9 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 noise = np.random.default_rng(0).integers(0, 255, (3, 200, 500), dtype=np.uint8)
 try:
-    with create_geotiff(Path(sys.argv[1]), RasterSpec.on(Grid("EPSG:32640", 0, 0, 1, 500, 200), count=3)) as file:
-        file.write(noise)
+    with create_geotiff(Path(sys.argv[1]), RasterSpec.on(Grid("EPSG:32640", 5e5, 2e6, 1, 500, 200), count=3)) as file:
+        for top in (0, 100):
+            file.write(noise[:, top : top + 100], window=Window(0, top, 500, 100))
         wrote = True
 except ResourceError as error:
     sys.exit(f"{wrote} {error}")
