@@ -129,7 +129,7 @@ def write_cog(
 
     Args:
         path: the file.
-        source: a tiled GeoTIFF of ours, or an array as in :func:`write_geotiff`.
+        source: a tiled GeoTIFF, or an array (H, W), (H, W, 3) RGB or (bands, H, W).
         spec: needed with an array.
         categorical: values are classes: overviews take the most frequent one, else the average.
         block_px: side of the blocks, a multiple of 16.

@@ -12,6 +12,7 @@ import rasterio
 from numpy.typing import NDArray
 from pyproj import Transformer
 from rasterio.control import GroundControlPoint
+from rasterio.rpc import RPC
 from rasterio.transform import Affine, from_gcps
 from rasterio.windows import Window
 
@@ -224,6 +225,15 @@ def test_rasters_without_place_are_refused_with_a_remedy(tmp_path: Path) -> None
         file.gcps = (gcps, rasterio.crs.CRS.from_epsg(32632))
     by_points = refusal(path)
     assert "4 ground control points" in by_points.what and "gdalwarp" in str(by_points.remedy)
+
+
+def test_a_sensor_model_alone_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    path = write(tmp_path / "rpc.tif", np.full((3, 10, 10), 5, np.uint8), Affine.identity(), crs="")
+    twenty = [1.0] + [0.0] * 19
+    with rasterio.open(path, "r+") as file:
+        file.rpcs = RPC(0, 1, 50, 1, twenty, twenty, 0, 1, 9, 1, twenty, twenty, 0, 1)
+    by_model = refusal(path)
+    assert "RPC" in by_model.what and "gdalwarp -rpc" in str(by_model.remedy)
 
 
 def test_a_window_on_the_whole_is_the_read_window(tmp_path: Path) -> None:

@@ -200,6 +200,15 @@ def test_other_types_are_refused_as_pictures_but_read_as_layers(tmp_path: Path, 
     assert values.dtype == dtype
 
 
+@pytest.mark.parametrize("band", [0, 2])
+def test_a_layer_has_only_its_bands(tmp_path: Path, band: int) -> None:
+    with (
+        open_raster(write(tmp_path / "a.tif", noise(1, 4, 4))) as raster,
+        pytest.raises(DataError, match=f"1 bands, no band {band}"),
+    ):
+        read_values(raster, band=band)
+
+
 def test_a_map_with_a_colour_table_is_no_picture(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", noise(1, 4, 4, high=3))
     with rasterio.open(path, "r+") as file:

@@ -112,10 +112,16 @@ def test_other_files_are_no_catalogue(tmp_path: Path) -> None:
 def test_a_scene_is_read_by_its_plan(tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(0, 2000, (4, 40, 60), dtype=np.uint16)
     write_geotiff(tmp_path / "a.tif", array, RasterSpec.on(GRID, count=4, dtype="uint16"))
-    found = scene(tmp_path / "a.tif", rgb_bands=(4, 2, 1), stretch_low=100.0, stretch_high=1120.0, dtype="uint16")
+    found = scene(tmp_path / "a.tif", count=4, rgb_bands=(4, 2, 1), stretch_low=100.0, stretch_high=1120.0, dtype="uint16")
     expected = np.clip(np.rint((array[[3, 1, 0]] - 100.0) / 4), 0, 255).astype(np.uint8).transpose(1, 2, 0)
     with open_raster(found) as raster:
         np.testing.assert_array_equal(read_window(raster)[0], expected)
     np.testing.assert_array_equal(read_on_grid(found, GRID)[0], expected)
     with open_raster(replace(found, rgb_bands=(1, 2, 3))) as raster:
         assert raster.plan.bands == (1, 2, 3)
+    for other in ({"count": 3}, {"width": 61}, {"dtype": "uint8"}):
+        with (
+            pytest.raises(DataError, match=r"not the file that was catalogued(?s:.*)again"),
+            open_raster(replace(found, **other)),
+        ):
+            pass
