@@ -109,6 +109,21 @@ def test_the_summary_counts_everything(archive: Path, write: Write) -> None:
     assert gpd.read_parquet(out / "catalog.parquet").shape[0] == 3
 
 
+def test_reasons_of_one_kind_count_as_one(archive: Path, write: Write) -> None:
+    for number in (1, 2):
+        write(f"coarse{number}_20240101.tif", transform=Affine(1e3 * number, 0, 5e5, 0, -1e3 * number, 5e6))
+        write(f"float{number}_20240101.tif", dtype="float32")
+        write(f"square{number}_20240101.tif", transform=Affine(number, 0, 5e5, 0, -3, 5e6))
+    (archive / "z_20240101.tif").write_bytes((archive / "square1_20240101.tif").read_bytes())
+    summary = read_manifest(run(archive))["summary"]
+    assert summary["reasons"] == {
+        "has the same content as another file": 1,
+        "its ground sample distance is # m, outside # to # m": 2,
+        "its values are float32, not #- or #-bit unsigned": 2,
+    }
+    assert summary["notes"] == {"its pixels are not square; they are resampled when read": 2}
+
+
 def test_the_csv_file_comes_first_then_the_tag_then_the_name(archive: Path, write: Write) -> None:
     write("a_20240215.tif", tags={"TIFFTAG_DATETIME": "2023:05:01 10:00:00"})
     write("b_20240215.tif", tags={"TIFFTAG_DATETIME": "2023:05:01 10:00:00"})
