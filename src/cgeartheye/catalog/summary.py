@@ -64,4 +64,4 @@ def _count(values: Iterable[str]) -> dict[str, int]:
 def _kind(reason: str) -> str:
     """Reasons of one kind count as one, whatever their numbers, paths and details."""
     general = re.sub(r"/\S+", "another file", re.sub(r" \(.*?\)", "", reason))
-    return re.sub(r"(?<![A-Za-z])\d+(\.\d+)?(e[+-]\d+)?", "#", general)
+    return re.sub(r"(?<![A-Za-z\d])\d+(\.\d+)?(e[+-]\d+)?", "#", general)
