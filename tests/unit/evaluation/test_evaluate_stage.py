@@ -178,7 +178,7 @@ class Stopper(Progress):
         self.left = after
 
     @contextmanager
-    def task(self, description: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    def task(self, description: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:  # noqa: ARG002 - unused
         yield self._advance
 
     def _advance(self, units: int) -> None:

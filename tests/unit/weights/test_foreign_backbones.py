@@ -19,8 +19,7 @@ PICTURE = torch.randint(0, 256, (2, 3, 30, 42), dtype=torch.uint8, generator=tor
 def normalised(picture: torch.Tensor) -> torch.Tensor:
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     pixels = (picture / 255 - mean) / std
-    pixels = torch.cat([pixels, pixels[:, :, -1:].expand(-1, -1, 12, -1)], dim=2)  # 30 -> 42 rows
-    return pixels
+    return torch.cat([pixels, pixels[:, :, -1:].expand(-1, -1, 12, -1)], dim=2)  # 30 -> 42 rows
 
 
 def check_levels(backbone: Backbone) -> None:
@@ -85,12 +84,18 @@ def test_a_timm_network_without_download() -> None:
     torch.testing.assert_close(features.class_token, tokens[:, 0])
     torch.testing.assert_close(features.patches.flatten(1, 2), tokens[:, 1:])
     check_levels(backbone)
-    assert backbone.untrained(0).fingerprint == backbone.fingerprint
     assert len(backbone.layer_scales()) == 24
 
 
+def test_the_untrained_twin_of_a_timm_network() -> None:
+    backbone = load_backbone("timm:vit_tiny_patch16_224?random")
+    assert backbone.untrained(0).fingerprint == backbone.fingerprint != backbone.untrained(1).fingerprint
+    assert backbone.layer_scales() == []
+    assert not backbone.untrained(0).training
+
+
 def test_wrong_timm_names_are_explained() -> None:
-    with pytest.raises(InputError, match="for example .*dinov2"):
+    with pytest.raises(InputError, match=r"for example .*dinov2"):
         load_backbone("timm:no_such_model")
     with pytest.raises(InputError, match="plain vision transformer"):
         load_backbone("timm:resnet18?random")
