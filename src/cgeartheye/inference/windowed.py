@@ -160,4 +160,4 @@ def predict_picture(predict: Predict, picture: NDArray[np.uint8], plan: WindowPl
     for block in plan.blocks():
         part = block_sums(predict, block, lambda w: (picture[w.slices], everywhere[w.slices]), classes=classes)
         total[:, *block.support.slices] += part.sums
-    return total.astype(np.float32) / ONE
+    return total.astype(np.float32) / np.float32(ONE)
