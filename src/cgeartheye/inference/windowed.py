@@ -102,7 +102,7 @@ def _windows(block: Superblock, read: Read, result: BlockSums) -> Iterator[tuple
         try:
             pixels, valid = source(window)
         except DataError as error:
-            LOG.warning("window %d, %d is lost: %s", i, j, error.what)
+            LOG.info("window %d, %d is lost: %s", i, j, error.what)
             result.lost.append((i, j))
             continue
         result.valid[region.within(block.region)] = valid[region.within(window)]
