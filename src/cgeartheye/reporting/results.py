@@ -62,6 +62,7 @@ class Result:
     licence: str
     measured: bool
     backbone: str
+    chance: float | None
     comparisons: tuple[Comparison, ...]
 
     @property
@@ -87,8 +88,9 @@ class Comparable:
 
     @property
     def title(self) -> str:
-        """What was measured, as words."""
-        return f"{self.dataset}: {PROBES.get(self.probe, self.probe)}"
+        """What was measured, as words; accuracy is understood."""
+        named = f"{self.dataset}: {PROBES.get(self.probe, self.probe)}"
+        return named if self.metric in {"accuracy", "overall_accuracy"} else f"{named}, {self.metric.replace('_', ' ')}"
 
     @property
     def trained(self) -> tuple[Result, ...]:
@@ -129,6 +131,7 @@ def _result(record: Mapping[str, Any], value: float, comparisons: tuple[Comparis
         high=_finite(record.get("high")),
         n_test=None if n_test is None else round(n_test),
         seeds=_seeds(record.get("seeds")),
+        chance=_finite(record.get("chance")),
         licence=str(record.get("licence") or "not recorded"),
         measured=bool(record.get("measured", True)),
         comparisons=comparisons,

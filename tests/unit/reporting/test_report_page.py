@@ -118,7 +118,7 @@ def test_numbers_of_the_data_are_on_the_page(parsed: Page) -> None:
     assert "the joint colour histogram reaches 65.8 %" in text
     assert "not of a network's features" in text
     assert "19 min 48 s" in text  # the seconds of the pre-training manifest
-    assert "chip: no data" in text
+    assert "shifted by n px against another date 2" in text
 
 
 def test_absent_stages_have_no_section_and_are_named(project: dict[str, Path], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from cgeartheye.reporting.blocks import Block, Fact, Missing, Picture, Section, 
 from cgeartheye.reporting.curation import balance, cluster_sizes, effective, funnel, named, pick_examples, rejections
 from cgeartheye.reporting.figures.bars import Bars, bar_chart
 from cgeartheye.reporting.figures.lines import Axes, Series, line_chart
-from cgeartheye.reporting.folders import Columns, StageFolder, read_columns
+from cgeartheye.reporting.folders import StageFolder, read_columns
 from cgeartheye.reporting.images import photograph
 from cgeartheye.reporting.wording import compact, count, percent, plain, significant, unknown
 from cgeartheye.seeding import stream
@@ -28,7 +28,7 @@ COLOUR_WORDS = (
 )
 STRATA_WORDS = (
     "alpha = max(1, M \N{MULTIPLICATION SIGN} A \N{MULTIPLICATION SIGN} k / N) is the published number of samples of a stratum; "
-    "cap is what the stratum holds."
+    "capped: it has fewer cells than that; floored: raised to 1."
 )
 
 
@@ -53,7 +53,10 @@ class Examples:
 def curation_section(curated: StageFolder, settings: ReportSettings) -> Section:
     """Return the section on how the data set was made from the archive."""
     archive = curated.settings.get("source", "archive") != "images"
-    figures = [attempt("Funnel", lambda: _funnel(curated))]
+    figures = [
+        attempt("From cells to places", lambda: _funnel(curated)),
+        attempt("Chips cut and lost", lambda: _chip_funnel(curated)),
+    ]
     tables: list[Block] = []
     if archive:
         figures.append(attempt("Land cover before and after", lambda: _land_cover(curated)))
@@ -80,40 +83,47 @@ def _facts(curated: StageFolder) -> tuple[Fact, ...]:
 
 
 def _embedding(curated: StageFolder) -> str:
-    settings = curated.settings.get("embedding")
-    backbone = settings.get("backbone") if isinstance(settings, dict) else None
-    backbone = curated.summary.get("embedding", backbone)
+    made = curated.summary.get("embedding", curated.settings.get("embedding"))
+    made = made if isinstance(made, dict) else {}
+    backbone = made.get("backbone")
     if backbone is None:
         return "The manifest does not say which embedding the clusters are made of."
-    if str(backbone).startswith("colour"):
+    if backbone == "colour":
         return COLOUR_WORDS
-    return f"The clusters are made of features of {plain(backbone)}."
+    return f"The clusters are made of features of {plain(backbone)}, {plain(made.get('readout'))}."
 
 
 def _funnel(curated: StageFolder) -> Block:
-    steps = funnel(read_json(curated.path / "funnel.json"))
-    return bar_chart(
-        "Funnel", [s.name for s in steps], [Bars("left", tuple(float(s.number) for s in steps))], unit="how many were left"
-    )
+    steps = funnel(read_json(curated.path / "funnel.json")).places
+    bars = Bars("left", tuple(float(s.number) for s in steps))
+    return bar_chart("From cells to places", [s.name for s in steps], [bars], unit="how many were left")
+
+
+def _chip_funnel(curated: StageFolder) -> Block:
+    found = funnel(read_json(curated.path / "funnel.json"))
+    bars = Bars("chips", tuple(float(s.number) for s in found.chips))
+    others = ", ".join(f"{s.name} {count(s.number)}" for s in found.others)
+    caption = f"Also counted: {others}." if others else ""
+    return bar_chart("Chips cut and lost", [s.name for s in found.chips], [bars], unit="chips", caption=caption)
 
 
 def _land_cover(curated: StageFolder) -> Block:
-    cells = read_columns(curated.path / "cells.parquet", ("land_cover", "stratum"))
-    places = read_columns(curated.path / "places.parquet", ("stratum", "kept"))
-    classes = dict(zip(cells["stratum"].tolist(), cells["land_cover"].tolist(), strict=True))
-    drawn = [classes.get(s) for s in places["stratum"].tolist()]
-    kept = [c for c, k in zip(drawn, places["kept"].tolist(), strict=True) if k]
-    found = balance(cells["land_cover"].tolist(), drawn, kept)
-    names = ("cells available", "places drawn", "places kept")
+    cells = read_columns(curated.path / "cells.parquet", ("land_cover", "drawn"))
+    places = read_columns(curated.path / "places.parquet", ("land_cover", "kept"))
+    drawn = cells["land_cover"][cells["drawn"].astype(bool)]
+    kept = places["land_cover"][places["kept"].astype(bool)]
+    found = balance(cells["land_cover"].tolist(), drawn.tolist(), kept.tolist())
+    names = ("cells available", "cells drawn", "places kept")
     numbers = (found.available, found.drawn, found.kept)
     series = [
         Bars(name, shares, tuple(f"{name}: {count(n)}" for n in counts))
         for name, shares, counts in zip(names, found.shares(), numbers, strict=True)
     ]
     totals = ", ".join(f"{count(sum(n))} {name}" for name, n in zip(names, numbers, strict=True))
-    return bar_chart(
-        "Land cover before and after", found.categories, series, unit="share of each", write=percent, caption=f"{totals}."
-    )
+    said = f"{totals}."
+    if found.available == found.drawn:
+        said += " Every available cell was drawn, so the draw changed nothing."
+    return bar_chart("Land cover before and after", found.categories, series, unit="share of each", write=percent, caption=said)
 
 
 def _labels(curated: StageFolder) -> Block:
@@ -136,32 +146,31 @@ def _clusters(curated: StageFolder) -> Block:
 
 
 def _rejected(curated: StageFolder) -> Block:
-    columns = read_columns(curated.path / "rejected.parquet", ("reason",), ("kind", "what"))
-    kinds = next((columns[n].tolist() for n in ("kind", "what") if n in columns), [None] * len(columns["reason"]))
-    found = rejections(kinds, columns["reason"].tolist())
+    found = rejections(read_columns(curated.path / "rejected.parquet", ("reason",))["reason"].tolist())
     rows = tuple((name, count(number)) for name, number in zip(found.names, found.counts, strict=True)) or (("none", "0"),)
-    return Table("Rejected", ("reason", "how many"), rows[:MOST_STRATA], frozenset({1}), wide=False)
-
-
-def _strata(curated: StageFolder) -> Block:
-    names = ("stratum", "alpha", "cap", "drawn")
-    columns = read_columns(curated.path / "strata.parquet", names, ("region", "land_cover", "cells"))
-    order = np.argsort(-columns["drawn"].astype(np.float64), kind="stable").tolist()
-    shown = [n for n in ("stratum", "region", "land_cover", "cells", "alpha", "cap", "drawn") if n in columns]
-    rows = [tuple(_cell(columns, name, i) for name in shown) for i in order]
-    numbers = frozenset(i for i, n in enumerate(shown) if n in {"cells", "alpha", "cap", "drawn"})
-    few, more = head(rows, MOST_STRATA)
-    caption = f"{STRATA_WORDS} {more}"
+    caption = "n stands for numbers, which differ from case to case; rejected.parquet names each place, scene and date."
     return Table(
-        f"Strata ({count(len(rows))})", tuple(n.replace("_", " ") for n in shown), few, numbers, caption.strip(), folded=True
+        "Rejected, by reason", ("reason", "how many"), rows[:MOST_STRATA], frozenset({1}), caption if found.names else ""
     )
 
 
-def _cell(columns: Columns, name: str, i: int) -> str:
-    value = columns[name][i]
-    if name in {"cells", "cap", "drawn"} and not unknown(value):
-        return count(float(value))
-    return significant(float(value), 4) if name == "alpha" and not unknown(value) else plain(named(value))
+def _strata(curated: StageFolder) -> Block:
+    names = ("stratum", "cells", "alpha", "capped", "floored", "drawn")
+    columns = read_columns(curated.path / "strata.parquet", names)
+    order = np.argsort(-columns["drawn"].astype(np.float64), kind="stable").tolist()
+    rows = [
+        (
+            plain(columns["stratum"][i]),
+            count(float(columns["cells"][i])),
+            significant(float(columns["alpha"][i]), 4),
+            " ".join(word for word in ("capped", "floored") if columns[word][i]) or "\N{EN DASH}",
+            count(float(columns["drawn"][i])),
+        )
+        for i in order
+    ]
+    few, more = head(rows, MOST_STRATA)
+    header = ("stratum: region/class/elevation bin", "cells N", "alpha", "bound", "cells drawn")
+    return Table(f"Strata ({count(len(rows))})", header, few, frozenset({1, 2, 4}), f"{STRATA_WORDS} {more}".strip(), folded=True)
 
 
 def _examples(curated: StageFolder, settings: ReportSettings) -> Examples | Missing:

@@ -14,6 +14,7 @@ from cgeartheye.reporting.figures.svg import swatch
 from cgeartheye.reporting.folders import Record, StageFolder
 from cgeartheye.reporting.images import read_picture
 from cgeartheye.reporting.landmap import MethodScores, Score, Shown, read_classes, read_scores
+from cgeartheye.reporting.sections.data import left_out_table
 from cgeartheye.reporting.wording import count, interval, percent, points
 from cgeartheye.settings.report import ReportSettings
 
@@ -40,10 +41,12 @@ def mapping_section(adapted: StageFolder | None, maps: StageFolder | None, setti
     views = [_scene(folder, classes, settings.map_px) for folder in folders[: settings.scenes_shown]]
     figures: list[Block] = []
     if adapted is not None:
-        figures.append(attempt("Task model on its validation blocks", lambda: _task_scores(task)))
+        figures.append(attempt("Task model on its validation pictures", lambda: _task_scores(task)))
     tables: list[Block] = []
     if folders:
         tables.append(attempt("Scores of every mapped scene", lambda: _all_scores(folders)))
+    if maps is not None and (maps.path / "left_out.json").exists():
+        tables.append(attempt("Scenes that were left out", lambda: left_out_table("Scenes that were left out", maps)))
     facts = _facts(task, folders, maps is not None)
     said = tuple(sentence for folder in folders for sentence in _statements(folder))
     content = {"scenes": views, "figures": figures, "tables": tables}
@@ -119,14 +122,15 @@ def _estimate(name: str, score: Score, *, strong: bool, note: str = "") -> Estim
 
 
 def _task_scores(task: Record) -> Block:
-    methods = read_scores(task.get("scores"))
+    scores = task.get("scores")
+    methods = read_scores(scores)
     rows = tuple(
         (m.name, _written(m.miou), _written(m.accuracy), "\N{EN DASH}" if m.gain is None else _gain(m.gain)) for m in methods
     )
     header = ("method", "mean IoU", "overall accuracy", "gain of the task model")
-    return Table(
-        "Task model on its validation blocks", header, rows, frozenset({1, 2, 3}), "95 % intervals over blocks of ground."
-    )
+    groups = scores.get("groups") if isinstance(scores, dict) else None
+    caption = f"95 % intervals over {'whole pictures' if groups == 'picture' else 'blocks of ground'}."
+    return Table("Task model on its validation pictures", header, rows, frozenset({1, 2, 3}), caption)
 
 
 def _all_scores(folders: Sequence[Path]) -> Block:
