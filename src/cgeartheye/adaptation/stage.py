@@ -3,82 +3,37 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cgeartheye.adaptation.card import model_card
-from cgeartheye.adaptation.features import cache_tokens
-from cgeartheye.adaptation.legend import IGNORED, Legend, refuse_unknown
-from cgeartheye.adaptation.pairs import LeftOut, find_pairs
-from cgeartheye.adaptation.pictures import Picture, inspect, opened, read_labels, read_pixels
-from cgeartheye.adaptation.sampling import Candidate, Grouping, Split, candidates, split
-from cgeartheye.adaptation.training import RARE, TrainingData, predictions, train_head
-from cgeartheye.adaptation.validation import Judged, calibration_error, fit_temperature, judge
-from cgeartheye.errors import DataError, InputError
+from cgeartheye.adaptation.legend import Legend
+from cgeartheye.adaptation.loading import Windows, load_windows
+from cgeartheye.adaptation.methods import Trained, Trainer
+from cgeartheye.errors import InputError
 from cgeartheye.files import write_json, write_text
 from cgeartheye.geometry.windows import check_lattice
-from cgeartheye.inference.windowed import fill_holes
 from cgeartheye.metrics.segmentation import score_table
 from cgeartheye.progress import SILENT, Progress
-from cgeartheye.seeding import stream
 from cgeartheye.settings.adapt import AdaptSettings
 from cgeartheye.stage import open_stage
-from cgeartheye.tasks.colour import fit_colour
-from cgeartheye.tasks.heads import build_head
 from cgeartheye.tasks.segmentation import TaskCard, quarter_layers, save_task
-from cgeartheye.tasks.untrained import untrained_backbone
 from cgeartheye.weights.backbone import Backbone
 from cgeartheye.weights.load import load_backbone
 
-LOG = logging.getLogger(__name__)
-PATCHES_A_WINDOW = 36
-"""Side of a default window in patches: 504 px for patches of 14 [ours]; a small patch takes 160 px, see `window_px`."""
-COLOUR_PIXELS = 200_000
-"""Pixels the colour regression is fitted on [ours]."""
-DRAWS = 2000
+PATCHES_A_WINDOW: Final = 36
+"""Side of a default window in patches [ours]: 504 px for patches of 14, next to the 518 px that backbones end training with."""
+SMALL_PATCH_WINDOW: Final = {8: 160}
+"""Default window of small patches in pixels: with a halo of 16 its core is 128, which is a legal block of a COG [ours]."""
+DRAWS: Final = 2000
 """Draws of the bootstrap over validation groups [ours]."""
-
-
-@dataclass(frozen=True)
-class _Data:
-    """Windows in memory: (n, P, P, 3) uint8 images and (n, P, P) uint8 labels, training windows first."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
-    drawn: Split
-    pictures: Sequence[Picture]
-
-    @property
-    def train(self) -> list[int]:
-        return list(range(len(self.drawn.train)))
-
-    @property
-    def validation(self) -> list[int]:
-        return list(range(len(self.drawn.train), len(self.labels)))
-
-    @property
-    def groups(self) -> list[str]:
-        return [c.group for c in self.drawn.validation]
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """One method's weights, its verdict and its curve."""
-
-    state: dict[str, torch.Tensor]
-    judged: Judged
-    history: list[dict[str, Any]]
 
 
 def adapt(settings: AdaptSettings, out: Path, *, progress: Progress = SILENT) -> Path:
@@ -98,18 +53,18 @@ def adapt(settings: AdaptSettings, out: Path, *, progress: Progress = SILENT) ->
         if stage.finished:
             return out
         backbone = load_backbone(spec)
-        window_px, halo_px = window_sizes(settings.window_px, settings.halo_px, backbone.patch_px)
-        data, left_out = _read(settings, window_px, progress)
+        sizes = window_sizes(settings.window_px, settings.halo_px, backbone.patch_px)
+        windows = load_windows(settings, sizes[0], progress)
         layers = settings.head.layers or quarter_layers(backbone.depth)
-        work = out / ".work"
-        trained = {"trained": _train(backbone, layers, data, settings, work / "trained", progress)}
-        if settings.baselines:
-            trained |= _baselines(spec, backbone, layers, data, settings, work, progress)
-        card = _card(settings, out, backbone, layers, data, (window_px, halo_px), trained)
+        work = out / ".work" / backbone.fingerprint[:16]
+        trained = Trainer(windows, settings, layers, work, progress).all(spec, backbone)
+        scores = _scores(trained, windows, settings)
+        card = _card(spec, out, backbone, layers, sizes, settings)
+        card = _with_results(card, trained, windows, scores)
         save_task(out, card, {method: result.state for method, result in trained.items()})
-        _write_reports(out, card, trained, left_out, settings)
-        shutil.rmtree(work, ignore_errors=True)
-        stage.finish(_summary(card, data, left_out))
+        _write_reports(out, card, trained, windows)
+        shutil.rmtree(out / ".work", ignore_errors=True)
+        stage.finish(_summary(card, windows))
     return out
 
 
@@ -120,8 +75,88 @@ def window_sizes(window_px: int | None, halo_px: int | None, patch_px: int) -> t
         InputError: if they do not lie on the lattice of the patch.
     """
     halo = 2 * patch_px if halo_px is None else halo_px
-    window = window_px
-    if window is None:
-        window = 160 if patch_px == 8 else PATCHES_A_WINDOW * patch_px
+    window = SMALL_PATCH_WINDOW.get(patch_px, PATCHES_A_WINDOW * patch_px) if window_px is None else window_px
     check_lattice(window, halo, patch_px)
     return window, halo
+
+
+def _inputs(settings: AdaptSettings) -> dict[str, Path]:
+    inputs = {}
+    for number, pair in enumerate(settings.pairs):
+        inputs |= {f"images_{number}": pair.images, f"masks_{number}": pair.masks}
+    spec = str(settings.backbone)
+    if not spec.startswith("timm:"):
+        inputs["backbone"] = Path(spec.removeprefix("hf:"))
+    return inputs
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _scores(trained: Mapping[str, Trained], windows: Windows, settings: AdaptSettings) -> dict[str, Any]:
+    if not windows.validation:
+        return {}
+    confusions = {method: result.judged.confusions for method, result in trained.items()}
+    names = [c.name for c in settings.classes]
+    table = score_table(confusions, names, draws=DRAWS, seed=settings.seed)
+    for method, result in trained.items():
+        table[method]["calibration_error"] = result.calibration()
+    return {"groups": windows.group_by, "windows": len(windows.validation), "methods": table}
+
+
+def _card(
+    spec: str, out: Path, backbone: Backbone, layers: Sequence[int], sizes: tuple[int, int], settings: AdaptSettings
+) -> TaskCard:
+    place = spec
+    if not spec.startswith(("timm:", "hf:")):
+        place = Path(os.path.relpath(Path(spec).absolute(), out.absolute())).as_posix()
+    return TaskCard(
+        classes=Legend(settings.classes, settings.ignore).task_classes(),
+        backbone=place,
+        backbone_name=backbone.name,
+        backbone_fingerprint=backbone.fingerprint,
+        licence=backbone.licence,
+        patch_px=backbone.patch_px,
+        window_px=sizes[0],
+        halo_px=sizes[1],
+        layers=tuple(layers),
+        head=settings.head.kind,
+        hidden=settings.head.hidden,
+        width=backbone.width * len(layers),
+    )
+
+
+def _with_results(card: TaskCard, trained: Mapping[str, Trained], windows: Windows, scores: Mapping[str, Any]) -> TaskCard:
+    temperatures = {method: result.temperature for method, result in trained.items()}
+    return replace(card, gsd_m=windows.gsd_m, temperatures=temperatures, scores=scores)
+
+
+def _write_reports(out: Path, card: TaskCard, trained: Mapping[str, Trained], windows: Windows) -> None:
+    lines = [json.dumps({"method": method, **row}) for method, result in trained.items() for row in result.history]
+    write_text(out / "metrics.jsonl", "".join(f"{line}\n" for line in lines))
+    write_json(out / "left_out.json", [item.to_json() for item in windows.left_out])
+    write_text(out / "MODEL_CARD.md", model_card(card, windows))
+
+
+def _summary(card: TaskCard, windows: Windows) -> dict[str, Any]:
+    methods = card.scores.get("methods", {})
+    miou = {method: row["miou"] for method, row in methods.items()}
+    said = ", ".join(f"{method} {score['value']:.3f}" for method, score in miou.items() if score["value"] is not None)
+    headline = f"{len(card.classes)} classes, {len(windows.train)} windows"
+    return {
+        "headline": f"{headline}; validation mIoU: {said}" if said else headline,
+        "classes": [c.name for c in card.classes],
+        "windows": {"train": len(windows.train), "validation": len(windows.validation)},
+        "groups": windows.group_by,
+        "left_out": len(windows.left_out),
+        "miou": miou,
+        "backbone": card.backbone_name,
+        "licence": card.licence,
+    }

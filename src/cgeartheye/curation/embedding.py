@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,11 @@ from numpy.typing import NDArray
 
 from cgeartheye.curation.pieces import run_all
 from cgeartheye.files import atomic_path
-from cgeartheye.inference.features import extract
 from cgeartheye.probes.colour import joint_histogram
 from cgeartheye.progress import Progress
 from cgeartheye.settings.curate import EmbeddingSettings
 from cgeartheye.shards.format import SHARD_FOLDER
 from cgeartheye.shards.reader import decode_chip, read_rows
-from cgeartheye.weights.load import load_backbone
 
 Features = NDArray[np.float32]
 
@@ -33,51 +32,31 @@ def embed(
         licence, readout, size), for manifest and report.
     """
     parts = sorted((folder / "parts").glob("*.parquet"))
-    todo = [part for part in parts if not _features_of(part, out).exists()]
+    todo = [part for part in parts if not features_of(part, out).exists()]
     done = len(parts) - len(todo)
     if settings.backbone == "colour":
         entries = [(part, out) for part in todo]
         run_all(_embed_colour, entries, workers=workers, progress=progress, title="embeddings", done=done)
         made: dict[str, Any] = {"backbone": "colour", "readout": "root of the joint 8 x 8 x 8 colour histogram"}
     else:
-        made = _embed_backbone(todo, out, settings, progress=progress, done=done)
-    features = [np.load(_features_of(part, out), allow_pickle=False) for part in parts]
+        # loaded by name, so that a curation by colour and the processes that cut chips never load torch
+        module = importlib.import_module("cgeartheye.curation.backbone_embedding")
+        made = module.embed_with_backbone(todo, out, settings, progress=progress, done=done)
+    features = [np.load(features_of(part, out), allow_pickle=False) for part in parts]
     return np.concatenate([block for block in features if len(block)]), made
 
 
-def _features_of(part: Path, out: Path) -> Path:
+def features_of(part: Path, out: Path) -> Path:
+    """Return where the features of a piece are kept."""
     return out / f"{part.stem}.npy"
 
 
 def _embed_colour(part: Path, out: Path) -> None:
-    save_array(_features_of(part, out), _stack([joint_histogram(image) for image in _anchors(part)]))
+    save_array(features_of(part, out), _stack([joint_histogram(image) for image in anchor_chips(part)]))
 
 
-def _embed_backbone(
-    todo: Sequence[Path], out: Path, settings: EmbeddingSettings, *, progress: Progress, done: int
-) -> dict[str, Any]:
-    backbone = load_backbone(settings.backbone)
-    with progress.task("embeddings", len(todo) + done, done) as advance:
-        for part in todo:
-            images = _anchors(part)
-            rows = np.zeros((0, 0), np.float32)
-            if images:
-                readouts = (settings.readout,)
-                found = extract(backbone, images, size_px=settings.size_px, readouts=readouts, batch=settings.batch)
-                rows = found[settings.readout]
-            save_array(_features_of(part, out), rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
-            advance(1)
-    return {
-        "backbone": backbone.name,
-        "fingerprint": backbone.fingerprint,
-        "licence": backbone.licence,
-        "readout": settings.readout,
-        "size_px": settings.size_px,
-    }
-
-
-def _anchors(part: Path) -> list[NDArray[np.uint8]]:
-    """Return each place's best covered date of one piece, (H, W, 3) uint8, ties to the earlier date."""
+def anchor_chips(part: Path) -> list[NDArray[np.uint8]]:
+    """Decode each place's best covered date of one piece, (H, W, 3) uint8, ties to the earlier date."""
     rows: pa.Table = pq.read_table(part)
     places, nodata = rows["place"].to_pylist(), rows["q_nodata"].to_pylist()
     best: dict[str, int] = {}

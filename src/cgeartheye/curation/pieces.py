@@ -83,7 +83,7 @@ def cut_pieces(
     return Pieces(folder, [row for note in notes for row in note["rejected"]], counts)
 
 
-def run_all(  # noqa: PLR0913 - the progress bar's text and start belong to the call
+def run_all(
     work: Callable[..., None], todo: Sequence[tuple[Any, ...]], *, workers: int, progress: Progress, title: str, done: int = 0
 ) -> None:
     """Call ``work(*arguments)`` for every entry of ``todo`` in processes, in any order.

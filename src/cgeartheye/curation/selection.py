@@ -49,7 +49,8 @@ def _hashes(names: Sequence[str], seed: int, stream: str) -> NDArray[np.uint64]:
 
 def _describe(tree: Tree, kept: NDArray[np.bool_]) -> pa.Table:
     leaves = len(tree.centroids[0])
-    parents, node = [], np.arange(leaves)
+    parents: list[NDArray[np.int32]] = []
+    node = np.arange(leaves, dtype=np.int32)
     for labels in tree.labels[1:]:
         node = labels[node]
         parents.append(node)

@@ -48,7 +48,8 @@ def grey_thumbnail(image: NDArray[np.uint8], side_px: int) -> NDArray[np.float32
     """
     grey = prepare(image, side_px).numpy().astype(np.float32).mean(axis=0)  # (side, side)
     spread = float(grey.std())
-    return (grey.ravel() - grey.mean()) / (spread if spread > 0 else 1.0)
+    standardised: NDArray[np.float32] = (grey.ravel() - grey.mean()) / (spread if spread > 0 else 1.0)
+    return standardised
 
 
 def turned_thumbnails(thumbnails: NDArray[np.float32], side_px: int) -> list[NDArray[np.float32]]:

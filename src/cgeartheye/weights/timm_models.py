@@ -8,7 +8,7 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cgeartheye.errors import InputError, ResourceError, ShapeError
 from cgeartheye.models.vit import Features, Norm
