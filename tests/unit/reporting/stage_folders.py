@@ -85,6 +85,7 @@ def build_catalog(folder: Path) -> Path:
         "mask_kind": ["nodata"] * 4,
         "date_source": ["name", "name", "tag", "csv"],
         "licence": ["CC0", "CC0", "CC0", HOSTILE],
+        "notes": [[], [], [], ["grey: repeated to three bands"]],
     }
     pq.write_table(pa.table(rows), folder / "catalog.parquet")
     left_out = [
@@ -347,6 +348,9 @@ def build_maps(folder: Path) -> Path:
         truth = np.kron(rng.integers(0, 6, size=(18, 24)), np.ones((20, 20), dtype=int))
         noisy = np.where(rng.random(truth.shape) < 0.08, rng.integers(0, 6, size=truth.shape), truth)
         (inner / "classes.tif").write_bytes(b"II*\x00")
+        shares = {name: float((noisy == k).mean()) for k, name in enumerate(CLASSES)}
+        record = {"width": 480, "height": 360, "gsd_m": 0.75, "windows": 12, "lost": [], "unmapped_share": 0.02, "shares": shares}
+        write_json(inner / "scene.json", {"schema_version": 1, **record})
         picture = Image.fromarray(noisy.astype(np.uint8), "P")
         picture.putpalette(palette.tobytes())
         picture.save(inner / "preview.png")

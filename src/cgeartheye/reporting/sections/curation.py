@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cgeartheye.errors import CGEarthEyeError, DataError
+from cgeartheye.errors import DataError
 from cgeartheye.files import read_json
 from cgeartheye.reporting.archive import head
-from cgeartheye.reporting.blocks import Block, Fact, Missing, Picture, Section, Table, attempt
+from cgeartheye.reporting.blocks import UNREADABLE, Block, Fact, Missing, Picture, Section, Table, attempt, reason_of
 from cgeartheye.reporting.curation import balance, cluster_sizes, effective, funnel, named, pick_examples, rejections
 from cgeartheye.reporting.figures.bars import Bars, bar_chart
 from cgeartheye.reporting.figures.lines import Axes, Series, line_chart
@@ -177,8 +177,8 @@ def _examples(curated: StageFolder, settings: ReportSettings) -> Examples | Miss
     try:
         reader = ShardReader(curated.path)
         return _grid(reader, settings)
-    except CGEarthEyeError as error:
-        return Missing("Example places", error.what)
+    except UNREADABLE as error:
+        return Missing("Example places", reason_of(error))
 
 
 def _grid(reader: ShardReader, settings: ReportSettings) -> Examples:

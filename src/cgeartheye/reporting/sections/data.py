@@ -16,7 +16,7 @@ from cgeartheye.reporting.folders import Columns, StageFolder, outlines, read_ar
 from cgeartheye.reporting.wording import count, plain
 
 SCENE_COLUMNS = ("id", "date", "year", "quarter", "gsd_m", "width", "height", "licence")
-MORE_SCENE_COLUMNS = ("geometry", "dtype", "count", "mask_kind", "date_source", "path")
+MORE_SCENE_COLUMNS = ("geometry", "dtype", "count", "mask_kind", "date_source", "notes")
 MOST_ROWS = 40
 
 
@@ -79,6 +79,7 @@ def _quarters(scenes: Columns) -> Block:
 
 def _scene_table(scenes: Columns) -> Block:
     order = np.argsort(scenes["date"].astype(str), kind="stable").tolist()
+    noted = "notes" in scenes and any(len(n) for n in scenes["notes"] if n is not None)
     optional = [n for n in ("dtype", "mask_kind", "date_source") if n in scenes]
     rows = [
         (
@@ -89,11 +90,21 @@ def _scene_table(scenes: Columns) -> Block:
             f"{scenes['width'][i]} \N{MULTIPLICATION SIGN} {scenes['height'][i]}",
             *(plain(scenes[n][i]) for n in optional),
             plain(scenes["licence"][i] or "not recorded"),
+            *((plain(list(scenes["notes"][i])),) if noted else ()),
         )
         for i in order
     ]
     names = {"dtype": "type", "mask_kind": "no-data by", "date_source": "date from"}
-    header = ("scene", "date", "quarter", "GSD", "pixels", *(names[n] for n in optional), "licence")
+    header = (
+        "scene",
+        "date",
+        "quarter",
+        "GSD",
+        "pixels",
+        *(names[n] for n in optional),
+        "licence",
+        *(("notes",) if noted else ()),
+    )
     shown, more = head(rows, MOST_ROWS)
     return Table("Scenes", header, shown, frozenset({3, 4}), more, folded=len(rows) > 8)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cgeartheye.errors import DataError
 from cgeartheye.files import read_json
-from cgeartheye.reporting.blocks import Block, Fact, Missing, Picture, Section, Table, attempt
+from cgeartheye.reporting.blocks import UNREADABLE, Block, Fact, Missing, Picture, Section, Table, attempt, reason_of
 from cgeartheye.reporting.figures.intervals import Estimate, interval_chart
 from cgeartheye.reporting.figures.matrix import confusion_chart
 from cgeartheye.reporting.folders import Record, StageFolder, read_records
@@ -185,8 +185,8 @@ def _matrix(record: Record) -> Block:
 def _features(evaluated: StageFolder) -> Features | Missing:
     try:
         return _pairs(evaluated)
-    except DataError as error:
-        return Missing("Features as colours", error.what)
+    except UNREADABLE as error:
+        return Missing("Features as colours", reason_of(error))
 
 
 def _pairs(evaluated: StageFolder) -> Features:
