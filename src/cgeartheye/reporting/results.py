@@ -16,9 +16,10 @@ METHODS: Final = {
     "untrained_layerscale_1": "untrained, LayerScale 1",
     "colour_mean_std": "colour mean + deviation",
     "joint_histogram": "joint colour histogram",
-    "pixels": "standardised pixels",
+    "pixels": "pixels as they come",
+    "pixels_turned": "pixels, best turn",
 }
-READOUTS: Final = {"class": "class token", "patch": "patch mean + deviation", "mean": "patch mean", "colour": "colour"}
+READOUTS: Final = {"class": "class token", "patch": "patch mean + deviation", "mean": "patch mean", "colour": "colour", "pixels": "64 px, standardised"}
 PROBES: Final = {"knn": "kNN", "linear": "linear probe", "retrieval": "retrieval"}
 TRAINED: Final = "trained"
 HISTOGRAM: Final = "joint_histogram"
