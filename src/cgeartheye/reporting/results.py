@@ -19,7 +19,13 @@ METHODS: Final = {
     "pixels": "pixels as they come",
     "pixels_turned": "pixels, best turn",
 }
-READOUTS: Final = {"class": "class token", "patch": "patch mean + deviation", "mean": "patch mean", "colour": "colour", "pixels": "64 px, standardised"}
+READOUTS: Final = {
+    "class": "class token",
+    "patch": "patch mean + deviation",
+    "mean": "patch mean",
+    "colour": "colour",
+    "pixels": "64 px, standardised",
+}
 PROBES: Final = {"knn": "kNN", "linear": "linear probe", "retrieval": "retrieval"}
 TRAINED: Final = "trained"
 HISTOGRAM: Final = "joint_histogram"

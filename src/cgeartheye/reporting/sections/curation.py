@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,14 @@ from cgeartheye.reporting.figures.bars import Bars, bar_chart
 from cgeartheye.reporting.figures.lines import Axes, Series, line_chart
 from cgeartheye.reporting.folders import StageFolder, read_columns
 from cgeartheye.reporting.images import photograph
-from cgeartheye.reporting.wording import compact, count, percent, plain, significant, unknown
+from cgeartheye.reporting.wording import compact, count, percent, plain, significant, unbroken, unknown
 from cgeartheye.seeding import stream
 from cgeartheye.settings.report import ReportSettings
 from cgeartheye.shards.reader import ChipRecord, ShardReader
 
 MOST_STRATA = 60
+MOST_DATES = 6
+"""Up to so many dates each has a column of its own; more are gathered by quarter."""
 COLOUR_WORDS = (
     "The clusters are made of a colour histogram (8 \N{MULTIPLICATION SIGN} 8 \N{MULTIPLICATION SIGN} 8 joint RGB, square root), "
     "not of a network's features."
@@ -30,6 +33,10 @@ STRATA_WORDS = (
     "alpha = max(1, M \N{MULTIPLICATION SIGN} A \N{MULTIPLICATION SIGN} k / N) is the published number of samples of a stratum; "
     "capped: it has fewer cells than that; floored: raised to 1."
 )
+
+
+Column = tuple[str, Callable[[ChipRecord], str]]
+"""A column's name, and what names the column of a chip."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +55,15 @@ class Examples:
     columns: tuple[str, ...]
     rows: tuple[ExampleRow, ...]
     caption: str
+    dated: bool
 
 
 def curation_section(curated: StageFolder, settings: ReportSettings) -> Section:
     """Return the section on how the data set was made from the archive."""
     archive = curated.settings.get("source", "archive") != "images"
+    first = "From cells to places" if archive else "From pictures to places"
     figures = [
-        attempt("From cells to places", lambda: _funnel(curated)),
+        attempt(first, lambda: _funnel(curated, first)),
         attempt("Chips cut and lost", lambda: _chip_funnel(curated)),
     ]
     tables: list[Block] = []
@@ -93,10 +102,10 @@ def _embedding(curated: StageFolder) -> str:
     return f"The clusters are made of features of {plain(backbone)}, {plain(made.get('readout'))}."
 
 
-def _funnel(curated: StageFolder) -> Block:
+def _funnel(curated: StageFolder, title: str) -> Block:
     steps = funnel(read_json(curated.path / "funnel.json")).places
     bars = Bars("left", tuple(float(s.number) for s in steps))
-    return bar_chart("From cells to places", [s.name for s in steps], [bars], unit="how many were left")
+    return bar_chart(title, [s.name for s in steps], [bars], unit="how many were left")
 
 
 def _chip_funnel(curated: StageFolder) -> Block:
@@ -113,6 +122,8 @@ def _land_cover(curated: StageFolder) -> Block:
     drawn = cells["land_cover"][cells["drawn"].astype(bool)]
     kept = places["land_cover"][places["kept"].astype(bool)]
     found = balance(cells["land_cover"].tolist(), drawn.tolist(), kept.tolist())
+    if found.categories == ("none",):
+        raise DataError("no layer of land cover was given")
     names = ("cells available", "cells drawn", "places kept")
     numbers = (found.available, found.drawn, found.kept)
     series = [
@@ -189,22 +200,32 @@ def _grid(reader: ShardReader, settings: ReportSettings) -> Examples:
     groups = [named(c if c is not None else b) for c, b in zip(known["land_cover"], known["label"], strict=True)]
     order = stream(settings.seed, "report examples").permutation(len(reader)).astype(np.int64)
     picked = pick_examples(groups, reader.n_dates(), order, settings.example_places)
-    quarters = sorted({chip.quarter for i in picked for chip in reader.dates(i)})
-    rows = tuple(_example(reader, i, groups[i], quarters, settings.chip_px) for i in picked)
-    names = tuple(f"Q{q}" if q else "no date" for q in quarters)
-    return Examples(names, rows, "Chips as stored, shrunk where they are larger; a place's dates share one grid of pixels.")
+    chips = [chip for i in picked for chip in reader.dates(i)]
+    key = _by_date if len({_by_date(chip) for chip in chips}) <= MOST_DATES else _by_quarter
+    columns = tuple(sorted({key(chip) for chip in chips}))
+    rows = tuple(_example(reader, i, groups[i], [(name, key) for name in columns], settings.chip_px) for i in picked)
+    caption = "Chips as stored, shrunk where they are larger; a place's dates share one grid of pixels."
+    return Examples(columns, rows, caption, dated=key is _by_date)
 
 
-def _example(reader: ShardReader, i: int, group: str, quarters: list[int], chip_px: int) -> ExampleRow:
+def _by_date(chip: ChipRecord) -> str:
+    return "no date" if chip.date is None else f"{unbroken(chip.date.isoformat())} Q{chip.quarter}"
+
+
+def _by_quarter(chip: ChipRecord) -> str:
+    return f"Q{chip.quarter}" if chip.quarter else "no date"
+
+
+def _example(reader: ShardReader, i: int, group: str, columns: Sequence[Column], chip_px: int) -> ExampleRow:
     cells = []
-    for quarter in quarters:
-        chips = [chip for chip in reader.dates(i) if chip.quarter == quarter]
+    for name, key in columns:
+        chips = [chip for chip in reader.dates(i) if key(chip) == name]
         cells.append(tuple(_chip(reader.decode(i, chip.date_index), chip, group, chip_px) for chip in chips))
-    return ExampleRow(reader.place(i), group, tuple(cells))
+    return ExampleRow(reader.place(i), "" if group == "none" else group, tuple(cells))
 
 
 def _chip(pixels: NDArray[np.uint8], chip: ChipRecord, group: str, chip_px: int) -> Picture:
-    when = "no date" if chip.date is None else chip.date.isoformat()
+    when = "no date" if chip.date is None else unbroken(chip.date.isoformat())
     return photograph(pixels, chip_px, alt=f"Place {chip.place}, {group}, {when}", caption=when)
 
 

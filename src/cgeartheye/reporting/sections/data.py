@@ -13,7 +13,7 @@ from cgeartheye.reporting.blocks import Block, Fact, Section, Table, attempt
 from cgeartheye.reporting.figures.bars import Bars, bar_chart
 from cgeartheye.reporting.figures.placemap import MOST_OUTLINES, Ground, Ring, place_map
 from cgeartheye.reporting.folders import Columns, StageFolder, outlines, read_areas, read_columns
-from cgeartheye.reporting.wording import count, plain
+from cgeartheye.reporting.wording import count, plain, unbroken
 
 SCENE_COLUMNS = ("id", "date", "year", "quarter", "gsd_m", "width", "height", "licence")
 MORE_SCENE_COLUMNS = ("geometry", "dtype", "count", "mask_kind", "date_source", "notes")
@@ -37,8 +37,7 @@ def data_section(catalog: StageFolder | None, curated: StageFolder | None, hold_
 
 def _facts(scenes: Columns) -> tuple[Fact, ...]:
     dates = sorted({str(d) for d in scenes["date"].tolist()})
-    # hyphens that do not break, so that a date stays in one piece
-    dates = [d.replace("-", "\N{NON-BREAKING HYPHEN}") for d in dates]
+    dates = [unbroken(d) for d in dates]
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}" if dates else "not known"
     return (
         Fact(count(len(scenes["id"])), "scenes"),
@@ -84,7 +83,7 @@ def _scene_table(scenes: Columns) -> Block:
     rows = [
         (
             plain(scenes["id"][i]),
-            plain(str(scenes["date"][i])),
+            unbroken(str(scenes["date"][i])),
             f"Q{scenes['quarter'][i]}",
             f"{float(scenes['gsd_m'][i]):.4g} m",
             f"{scenes['width'][i]} \N{MULTIPLICATION SIGN} {scenes['height'][i]}",
