@@ -120,11 +120,15 @@ def _locate(raster: Raster, settings: CatalogSettings) -> tuple[Affine6, str, tu
     gsd_m = math.sqrt(size[0] * size[1])
     if not settings.gsd_min_m <= gsd_m <= settings.gsd_max_m:
         raise DataError(
-            f"its ground sample distance is {gsd_m:.4g} m, outside {settings.gsd_min_m:g} to {settings.gsd_max_m:g} m",
+            f"its ground sample distance is {_rounded(gsd_m)} m, outside {settings.gsd_min_m:g} to {settings.gsd_max_m:g} m",
             where=str(raster.path),
             remedy="set catalog.gsd_min_m or catalog.gsd_max_m if it belongs to the archive",
         )
     return transform, crs, size, outline
+
+
+def _rounded(metres: float) -> str:
+    return f"{metres:.0f}" if metres >= 1000 else f"{metres:.4g}"
 
 
 def _band_names(raster: Raster) -> tuple[str, ...]:

@@ -67,7 +67,9 @@ def search(roots: Sequence[Path], extensions: Sequence[str], *, out: Path) -> Li
     known: set[Path] = set()
     for root in roots:
         if not os.path.lexists(root):
-            raise InputError("there is no such file or folder", where=str(root), remedy="check catalog.scenes")
+            raise InputError(
+                "there is no such file or folder, or its folder is closed", where=str(root), remedy="check catalog.scenes"
+            )
         below = _below(root, "", seen, listing, out.absolute()) if root.is_dir() else [Found(root, root.name)]
         for found in below:
             if found.path.suffix.lower() not in extensions and found.path not in roots:

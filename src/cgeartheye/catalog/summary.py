@@ -46,7 +46,7 @@ def summarise(scenes: Sequence[Scene], listing: Listing, *, unused_rows: int) ->
         "dtypes": _count(scene.dtype for scene in scenes),
         "mask_kinds": _count(scene.mask_kind for scene in scenes),
         "licences": _count(scene.licence for scene in scenes),
-        "notes": _count(note for scene in scenes for note in scene.notes),
+        "notes": _count(_kind(note) for scene in scenes for note in scene.notes),
         "unused_csv_rows": unused_rows,
     }
 
@@ -62,5 +62,6 @@ def _count(values: Iterable[str]) -> dict[str, int]:
 
 
 def _kind(reason: str) -> str:
-    """Reasons of one kind count as one, whatever their numbers and details."""
-    return re.sub(r"\d+(\.\d+)?", "#", re.sub(r" \(.*?\)", "", reason))
+    """Reasons of one kind count as one, whatever their numbers, paths and details."""
+    general = re.sub(r"/\S+", "another file", re.sub(r" \(.*?\)", "", reason))
+    return re.sub(r"(?<![A-Za-z\d])\d+(\.\d+)?(e[+-]\d+)?", "#", general)

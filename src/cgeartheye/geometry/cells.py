@@ -141,9 +141,9 @@ class CellGrid:
         return np.asarray(edge, dtype=np.float64) * 180 / self.rows - 90
 
 
-def join(row: Ints, column: Ints) -> Ints:
+def join(row: ArrayLike, column: ArrayLike) -> Ints:
     """Return ids of (row, column) pairs, both (n,) int64."""
-    return row * _ROW_FACTOR + column
+    return np.asarray(row, dtype=np.int64) * _ROW_FACTOR + np.asarray(column, dtype=np.int64)
 
 
 def split(ids: ArrayLike) -> tuple[Ints, Ints]:

@@ -22,7 +22,7 @@ def check_whole(raster: Raster) -> None:
     Raises:
         DataError: naming the first part that is missing or cannot be decoded, or why the raster is no picture.
     """
-    _check_blocks(raster.dataset, raster.path)
+    check_blocks(raster.dataset, raster.path)
     width, height = min(_PROBE_PX, raster.width), min(_PROBE_PX, raster.height)
     right, bottom = raster.width - width, raster.height - height
     for left, top in ((0, 0), (right, 0), (right // 2, bottom // 2), (0, bottom), (right, bottom)):
@@ -31,8 +31,12 @@ def check_whole(raster: Raster) -> None:
         read_overview(raster, _PROBE_PX)
 
 
-def _check_blocks(dataset: rasterio.DatasetReader, path: Path) -> None:
-    """Look up offset and length of the TIFF's blocks; blocks of offset 0 were never written and read as empty."""
+def check_blocks(dataset: rasterio.DatasetReader, path: Path) -> None:
+    """Compare offset and length of a TIFF's blocks with its size; blocks of offset 0 were never written and read as empty.
+
+    Raises:
+        DataError: if a block lies beyond the end of the file.
+    """
     if dataset.driver != "GTiff":
         return
     length = path.stat().st_size

@@ -128,13 +128,25 @@ def open_raster(source: Path | str | Scene, *, plain: bool = False, rgb_bands: B
         rgb_bands: bands (from 1) that are red, green and blue; default: by colour interpretation.
 
     Raises:
-        DataError: if the file is missing, of another format, broken or beyond the size limits.
+        DataError: if the file is missing, of another format, broken, beyond the size limits or no longer the scene's.
     """
     path = source.path if isinstance(source, Scene) else Path(source)
     plan = source.plan if isinstance(source, Scene) and rgb_bands is None else None
     with gdal_env(), ExitStack() as closing:
         dataset = closing.enter_context(open_dataset(path, plain=plain))
+        if isinstance(source, Scene):
+            _refuse_changed(dataset, source)
         yield Raster(path, dataset, rgb_bands, plan, closing)
+
+
+def _refuse_changed(dataset: rasterio.DatasetReader, scene: Scene) -> None:
+    now = (dataset.width, dataset.height, dataset.count, dataset.dtypes[0])
+    if now != (scene.width, scene.height, scene.count, scene.dtype):
+        raise DataError(
+            "is not the file that was catalogued: its size, bands or type differ",
+            where=str(scene.path),
+            remedy="make the catalogue again: cgeartheye catalog",
+        )
 
 
 def read_window(raster: Raster, window: Window | None = None) -> Colours:
@@ -161,9 +173,11 @@ def read_values(raster: Raster, window: Window | None = None, *, band: int = 1) 
     Returns: (H, W) of the raster's type and (H, W) bool, True where there is data.
 
     Raises:
-        DataError: if its pixels cannot be read there.
+        DataError: if there is no such band, or its pixels cannot be read there.
         ShapeError: if the window is not made of whole pixels or too large.
     """
+    if not 1 <= band <= raster.dataset.count:
+        raise DataError(f"has {raster.dataset.count} bands, no band {band}", where=str(raster.path), remedy="name one of them")
     values, valid = _read(raster, (band,), _whole(raster, window), None)
     return values[0], valid
 

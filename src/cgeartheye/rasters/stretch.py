@@ -24,7 +24,7 @@ class Stretch:
     high: float
 
     def apply(self, values: NDArray[np.uint16]) -> NDArray[np.uint8]:
-        """Return the 8-bit values, same shape; monotone, clipped at both ends."""
+        """Return 8-bit values, (...) uint16 -> (...) uint8; monotone, clipped at both ends."""
         ramp = (np.arange(2**16, dtype=np.float64) - self.low) * (255 / (self.high - self.low))
         table: NDArray[np.uint8] = np.clip(np.rint(ramp), 0, 255).astype(np.uint8)
         return table[values]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError  # what copying raises; there is no public name
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.transform import Affine
@@ -20,7 +23,8 @@ from cgeartheye.errors import DataError, ResourceError, ShapeError
 from cgeartheye.files import atomic_path
 from cgeartheye.geometry.crs import Affine6
 from cgeartheye.geometry.grid import Grid
-from cgeartheye.rasters.opening import gdal_env
+from cgeartheye.rasters.integrity import check_blocks
+from cgeartheye.rasters.opening import gdal_env, open_dataset
 
 BLOCK_PX: Final = 448
 """Side of a block: 32 patches of 14 px and 28 of 16, and a multiple of 16, which TIFF tiles need [ours]."""
@@ -71,17 +75,31 @@ def create_geotiff(path: Path, spec: RasterSpec, *, tags: Mapping[str, str] | No
     Raises:
         ResourceError: if the disk is full or the folder may not be written.
     """
-    with atomic_path(path) as temporary, gdal_env(), _writing(path), rasterio.open(temporary, "w", **_profile(spec)) as dataset:
-        if spec.count in {3, 4} and spec.dtype == "uint8":
-            last = (ColorInterp.undefined,) if spec.count == 4 else ()
-            dataset.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, *last)
-        for index, name in enumerate(spec.band_names, 1):
-            dataset.set_band_description(index, name)
-        if spec.colour_table is not None:
-            dataset.write_colormap(1, {value: (*rgb, 255) for value, rgb in spec.colour_table.items()})
-        if tags:
-            dataset.update_tags(**tags)
-        yield dataset
+    with atomic_path(path) as temporary, gdal_env(), _writing(path):
+        with rasterio.open(temporary, "w", **_profile(spec)) as dataset:
+            _describe(dataset, spec, tags or {})
+            yield dataset
+        _verify(path, temporary)
+
+
+def _describe(dataset: rasterio.io.DatasetWriter, spec: RasterSpec, tags: Mapping[str, str]) -> None:
+    if spec.count in {3, 4} and spec.dtype == "uint8":
+        last = (ColorInterp.undefined,) if spec.count == 4 else ()
+        dataset.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, *last)
+    for index, name in enumerate(spec.band_names, 1):
+        dataset.set_band_description(index, name)
+    if spec.colour_table is not None:
+        dataset.write_colormap(1, {value: (*rgb, 255) for value, rgb in spec.colour_table.items()})
+    dataset.update_tags(**tags)
+
+
+def _verify(path: Path, temporary: Path) -> None:
+    """Raise if a block of the file that was just closed lies beyond its end."""
+    try:
+        with open_dataset(temporary) as dataset:
+            check_blocks(dataset, temporary)
+    except DataError as error:
+        raise _disk_full(path, error.what) from error
 
 
 def write_geotiff(path: Path, array: NDArray[Any], spec: RasterSpec, *, tags: Mapping[str, str] | None = None) -> None:
@@ -111,7 +129,7 @@ def write_cog(
 
     Args:
         path: the file.
-        source: a tiled GeoTIFF of ours, or an array as in :func:`write_geotiff`.
+        source: a tiled GeoTIFF, or an array (H, W), (H, W, 3) RGB or (bands, H, W).
         spec: needed with an array.
         categorical: values are classes: overviews take the most frequent one, else the average.
         block_px: side of the blocks, a multiple of 16.
@@ -135,9 +153,9 @@ def write_cog(
 
 
 def _copy_to_cog(path: Path, source: Path, *, categorical: bool, block_px: int) -> None:
-    with atomic_path(path) as temporary, gdal_env(), _writing(path):
+    with atomic_path(path) as temporary, gdal_env(), open_dataset(source) as dataset, _writing(path):
         rasterio.shutil.copy(
-            source,
+            dataset,
             temporary,
             driver="COG",
             BLOCKSIZE=block_px,
@@ -148,6 +166,7 @@ def _copy_to_cog(path: Path, source: Path, *, categorical: bool, block_px: int) 
             BIGTIFF="IF_SAFER",
             NUM_THREADS="1",
         )
+        _verify(path, temporary)
 
 
 def _profile(spec: RasterSpec) -> dict[str, Any]:
@@ -172,14 +191,43 @@ def _profile(spec: RasterSpec) -> dict[str, Any]:
     }
 
 
+class _WriteErrors(logging.Handler):
+    """Keeps what GDAL says about failed writes of this thread; on closing a file it says so nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.texts: list[str] = []
+        self._ident = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.thread == self._ident and "signalled an error" in text and "writ" in text.lower():
+            self.texts.append(text)
+
+
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
+    logger, heard = logging.getLogger("rasterio._env"), _WriteErrors()
+    level = logger.level
+    logger.addHandler(heard)
+    logger.setLevel(logging.INFO)  # failures are logged there as information
     try:
         yield
-    except RasterioError as error:
-        text = str(error)
-        if "No space left" in text or "disk" in text.lower():
-            raise ResourceError(
-                "the disk is full", where=str(path), remedy="free some space and repeat the command; finished pieces are kept"
-            ) from error
+    except (RasterioError, CPLE_BaseError) as error:
+        text = "; ".join(dict.fromkeys(str(cause) for cause in (error, error.__cause__) if cause))
+        if any(word in text.lower() for word in ("write", "writing", "no space", "disk")):
+            raise _disk_full(path, text) from error
         raise DataError(f"cannot be written ({text})", where=str(path)) from error
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(heard)
+    if heard.texts:
+        raise _disk_full(path, heard.texts[0])
+
+
+def _disk_full(path: Path, text: str) -> ResourceError:
+    return ResourceError(
+        f"cannot be written, the disk is full or failing ({text})",
+        where=str(path),
+        remedy="free some space and repeat the command; finished pieces are kept",
+    )

@@ -11,7 +11,7 @@ from cgeartheye.settings.base import NOT_IDENTITY, StageSettings, UserPath
 
 DATE_PATTERN = (
     r"(?<!\d)(?P<year>(?:19|20)\d\d)(?P<sep>[-_.]?)(?P<month>\d\d)(?P=sep)(?P<day>\d\d)"
-    r"(?:[T_-]?(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)\d{0,3}Z?)?(?!\d)"
+    r"(?:[T_-]?(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)(?:\d{3})?Z?)?(?!\d)"
 )
 
 

@@ -96,8 +96,8 @@ def test_more_columns_than_16_bits_do_not_collide() -> None:
     grid = CellGrid(96)
     columns = int(grid.columns(grid.rows // 2))
     assert columns == pytest.approx(39_873 * 1000 / 96, rel=1e-4) and columns > 2**16
-    last = int(join(np.int64(grid.rows // 2), np.int64(columns - 1)))
-    assert last < int(join(np.int64(grid.rows // 2 + 1), np.int64(0)))
+    last = int(join(grid.rows // 2, columns - 1))
+    assert last < int(join(grid.rows // 2 + 1, 0))
 
 
 def test_cells_within_an_area_are_those_a_brute_force_search_finds() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
@@ -52,7 +51,9 @@ def test_a_virtual_raster_as_sidecar(tmp_path: Path, suffix: str) -> None:
 
 def test_a_sidecar_that_points_elsewhere(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.tif")
-    Path(f"{path}.aux.xml").write_text('<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">/x</MDI></Metadata></PAMDataset>')
+    Path(f"{path}.aux.xml").write_text(
+        '<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">/x</MDI></Metadata></PAMDataset>'
+    )
     assert "points at another file" in refused(path)
 
 
@@ -111,9 +112,9 @@ def test_a_file_without_read_right(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert refused(path) == "may not be read"
 
 
-def tiff(path: Path, width: int, height: int, rows_per_strip: int) -> Path:
-    """A header of a grey 8-bit TIFF that claims any size, one strip that is never written."""
-    tags = [(256, width), (257, height), (258, 8), (259, 8), (262, 1), (273, 8), (277, 1), (278, rows_per_strip), (279, 0)]
+def tiff(path: Path, tile: int) -> Path:
+    """A header of a grey 8-bit TIFF that is one compressed tile of any size, which is never written."""
+    tags = [(256, tile), (257, tile), (258, 8), (259, 8), (262, 1), (277, 1), (322, tile), (323, tile), (324, 8), (325, 8)]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     path.write_bytes(b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0))
     return path
@@ -125,13 +126,12 @@ def test_pictures_of_impossible_size(tmp_path: Path) -> None:
         blockxsize=4096, blockysize=4096, sparse_ok=True, bigtiff="YES",
     ):  # fmt: skip
         pass
-    assert os.path.getsize(tmp_path / "huge.tif") < 10**6
+    assert (tmp_path / "huge.tif").stat().st_size < 10**6
     assert "declares 400000 x 400000 pixels" in refused(tmp_path / "huge.tif")
 
 
-def test_a_picture_stored_as_one_giant_strip(tmp_path: Path) -> None:
-    what = refused(tiff(tmp_path / "strip.tif", 40_000, 40_000, 40_000))
-    assert "blocks of 40000 x 40000 pixels, 1600 MB" in what
+def test_a_picture_stored_as_one_giant_tile(tmp_path: Path) -> None:
+    assert "blocks of 40000 x 40000 pixels, 1600 MB" in refused(tiff(tmp_path / "tile.tif", 40_000))
 
 
 def test_the_cache_is_given_in_bytes() -> None:

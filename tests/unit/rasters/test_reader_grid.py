@@ -12,6 +12,7 @@ import rasterio
 from numpy.typing import NDArray
 from pyproj import Transformer
 from rasterio.control import GroundControlPoint
+from rasterio.rpc import RPC
 from rasterio.transform import Affine, from_gcps
 from rasterio.windows import Window
 
@@ -158,7 +159,11 @@ def test_shrinking_averages(tmp_path: Path, warps: list[str], overviews: tuple[i
 def test_a_grid_beside_the_scene_is_empty(tmp_path: Path, warps: list[str]) -> None:
     path = write(tmp_path / "a.tif", np.full((3, 40, 40), 9, np.uint8), Affine(1, 0, X0, 0, -1, Y0))
     with open_raster(path) as raster:
-        for grid in (Grid(UTM, X0 + 1000.3, Y0, 1.0, 8, 8), Grid("EPSG:32633", 0, 0, 1.0, 8, 8), Grid("EPSG:3035", 4e6, 3e6, 1, 8, 8)):
+        for grid in (
+            Grid(UTM, X0 + 1000.3, Y0, 1.0, 8, 8),
+            Grid("EPSG:32633", 0, 0, 1.0, 8, 8),
+            Grid("EPSG:3035", 4e6, 3e6, 1, 8, 8),
+        ):
             colours, valid = read_on_grid(raster, grid)
             assert colours.shape == (8, 8, 3) and not colours.any() and not valid.any()
     assert warps == []
@@ -181,7 +186,9 @@ def test_most_frequent_class_and_mean_height(tmp_path: Path) -> None:
     spoilt = blocks.copy()
     spoilt[::5, ::5] = 99
     classes = write(tmp_path / "c.tif", spoilt[None], Affine(1, 0, X0, 0, -1, Y0), photometric="MINISBLACK")
-    heights = write(tmp_path / "h.tif", blocks[None].astype(np.float32) + 0.25, Affine(1, 0, X0, 0, -1, Y0), photometric="MINISBLACK")
+    heights = write(
+        tmp_path / "h.tif", blocks[None].astype(np.float32) + 0.25, Affine(1, 0, X0, 0, -1, Y0), photometric="MINISBLACK"
+    )
     inner = Grid(UTM, X0 + 5, Y0 - 5, 5.0, 2, 2)
     with open_raster(classes) as raster:
         assert read_values_on_grid(raster, inner, kernel="mode")[0].tolist() == [[5, 6], [9, 10]]
@@ -218,6 +225,15 @@ def test_rasters_without_place_are_refused_with_a_remedy(tmp_path: Path) -> None
         file.gcps = (gcps, rasterio.crs.CRS.from_epsg(32632))
     by_points = refusal(path)
     assert "4 ground control points" in by_points.what and "gdalwarp" in str(by_points.remedy)
+
+
+def test_a_sensor_model_alone_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    path = write(tmp_path / "rpc.tif", np.full((3, 10, 10), 5, np.uint8), Affine.identity(), crs="")
+    twenty = [1.0] + [0.0] * 19
+    with rasterio.open(path, "r+") as file:
+        file.rpcs = RPC(0, 1, 50, 1, twenty, twenty, 0, 1, 9, 1, twenty, twenty, 0, 1)
+    by_model = refusal(path)
+    assert "RPC" in by_model.what and "gdalwarp -rpc" in str(by_model.remedy)
 
 
 def test_a_window_on_the_whole_is_the_read_window(tmp_path: Path) -> None:
