@@ -81,7 +81,7 @@ def window_sizes(window_px: int | None, halo_px: int | None, patch_px: int) -> t
 
 
 def _inputs(settings: AdaptSettings) -> dict[str, Path]:
-    inputs = {}
+    inputs: dict[str, Path] = {}
     for number, pair in enumerate(settings.pairs):
         inputs |= {f"images_{number}": pair.images, f"masks_{number}": pair.masks}
     spec = str(settings.backbone)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cgeartheye.evaluation.networks import Networks
 from cgeartheye.evaluation.store import Column, load_array, save_array
-from cgeartheye.inference.features import extract
+from cgeartheye.inference.features import extract, prepare
 from cgeartheye.probes.colour import joint_histogram, mean_std
 from cgeartheye.probes.retrieval import grey_thumbnail
 from cgeartheye.progress import Advance, Progress
@@ -24,6 +24,7 @@ PLAIN: Final = {"colour_mean_std": mean_std, "joint_histogram": joint_histogram}
 """What needs no network, by the name of its rows."""
 PIXELS: Final = Column("pixels", "pixels", 0)
 """Standardised grey pixels."""
+_KEPT_BYTES: Final = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class PictureSet:
     """Starts a pass over the pictures."""
     count: int
     size_px: int | None
-    """Side that networks get; None: as they are."""
+    """Side that networks get; None: as they are. Plain numbers are taken of the stored picture, where they are best."""
     thumbnail_px: int | None = None
     """Side of the grey pixels, if the set is described by them too."""
 
@@ -73,9 +74,11 @@ class Describer:
         described, passes = Described(folder), self._passes(pictures)
         missing = [columns for columns in passes if not all(described.path(column).exists() for column in columns)]
         done = (len(passes) - len(missing)) * pictures.count
+        source = _Source(pictures)
         with self.progress.task(f"{pictures.name}: features", len(passes) * pictures.count, done) as advance:
             for columns in missing:
-                for column, values in zip(columns, self._run(columns, pictures, advance), strict=True):
+                images = _counted(pictures.start() if columns[0].method in PLAIN else source.start(), advance)
+                for column, values in zip(columns, self._run(columns, images, pictures.thumbnail_px), strict=True):
                     save_array(described.path(column), values)
         return described
 
@@ -85,15 +88,34 @@ class Describer:
         plain = [Column(method, "colour", 0) for method in PLAIN]
         return [*learnt, [*plain, PIXELS] if pictures.thumbnail_px else plain]
 
-    def _run(self, columns: list[Column], pictures: PictureSet, advance: Advance) -> list[NDArray[np.float32]]:
-        images = _counted(pictures.start(), advance)
+    def _run(self, columns: list[Column], images: Images, thumbnail_px: int | None) -> list[NDArray[np.float32]]:
         first = columns[0]
         if first.method in PLAIN:
-            return _plain(images, pictures.thumbnail_px)
+            return _plain(images, thumbnail_px)
         network = self.networks.open(first.method, first.number)
         readouts = tuple(column.readout for column in columns)
-        features = extract(network, images, size_px=pictures.size_px, readouts=readouts, batch=self.batch)
+        features = extract(network, images, size_px=None, readouts=readouts, batch=self.batch)
         return [features[readout] for readout in readouts]
+
+
+class _Source:
+    """Pictures brought to their size, decoded once if all of them fit into a modest piece of memory."""
+
+    def __init__(self, pictures: PictureSet) -> None:
+        self._pictures = pictures
+        side = pictures.size_px
+        self._keep = side is not None and 3 * pictures.count * side**2 <= _KEPT_BYTES
+        self._kept: list[NDArray[np.uint8]] = []
+
+    def start(self) -> Images:
+        """Start a pass over the pictures, each (H, W, 3) uint8."""
+        if self._kept:
+            return self._kept
+        sized = (prepare(image, self._pictures.size_px).permute(1, 2, 0).numpy() for image in self._pictures.start())
+        if not self._keep:
+            return sized
+        self._kept = [np.ascontiguousarray(image) for image in sized]
+        return self._kept
 
 
 def _plain(images: Images, thumbnail_px: int | None) -> list[NDArray[np.float32]]:

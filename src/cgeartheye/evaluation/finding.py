@@ -87,7 +87,8 @@ def ask(wanted: RetrievalSet, seed: int) -> Asked:
 
 
 def _smallest_side(asked: Asked) -> int:
-    return min(min(asked.reader.decode(place, asked.dates(place, 0)[1]).shape[:2]) for place in asked.places[:16])
+    shapes = [asked.reader.decode(place, asked.dates(place, 0)[1]).shape for place in asked.places[:16]]
+    return min(int(side) for shape in shapes for side in shape[:2])
 
 
 def _measure(
@@ -110,7 +111,7 @@ def _measure(
 
 
 def _ranked(column: Column, asked: Asked, described: Described, thumbnail_px: int) -> dict[str, object]:
-    P = len(asked.places)
+    places = len(asked.places)
     features = described.features(PIXELS if column.method == TURNED else column)
     gallery, queries = np.split(features, 2)  # each (pairs * P, d)
     if column.method in STANDARDISED:
@@ -118,10 +119,10 @@ def _ranked(column: Column, asked: Asked, described: Described, thumbnail_px: in
         gallery, queries = (gallery - mean) / scale, (queries - mean) / scale
     told: dict[str, list[object]] = {"name": [], "truth": [], "predicted": [], "rank": []}
     for pair in range(asked.pairs):
-        part = slice(pair * P, (pair + 1) * P)
+        part = slice(pair * places, (pair + 1) * places)
         turns = turned_thumbnails(queries[part], thumbnail_px) if column.method == TURNED else [queries[part]]
         similarity = np.max([cosine(turn, gallery[part]) for turn in turns], axis=0)  # (P, P)
-        told["rank"] += ranks(similarity, np.arange(P)).tolist()
+        told["rank"] += ranks(similarity, np.arange(places)).tolist()
         told["name"] += [asked.name(place, asked.dates(place, pair)[0]) for place in asked.places]
         told["truth"] += [asked.reader.place(place) for place in asked.places]
         told["predicted"] += [asked.reader.place(asked.places[i]) for i in similarity.argmax(axis=1)]

@@ -60,7 +60,6 @@ def model_card(card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         "Input": f"RGB in [0, 1], mean {config['mean']}, deviation {config['std']} (subtracted inside the network)",
         "Training": f"{metrics['steps']} steps of {recipe['batch']}, views of {views['global_px']} and {views['local_px']} px",
         "Season": f"{season['mode']}, pairs by {season['pair']}, weight {season['weight']}",
-        "Time": f"{metrics['seconds']:.0f} s, {metrics['cpu_seconds']:.0f} processor seconds",
         "Seed": card["init_seed"],
         "Fingerprint of the data": f"`{data['fingerprint']}`",
     }

@@ -179,8 +179,8 @@ class Watch:
             self.save(training)
 
     def begin(self, training: Training) -> None:
-        """Write the line of the untrained network, if it is probed and this is the beginning."""
-        if training.state.step == 0 and self._probe is not None:
+        """Write the line of the untrained network, if it is probed and has none yet."""
+        if self._log.empty and self._probe is not None:
             probed = self._probe.measure(training.pair.teacher.backbone)
             self._log.write({"step": 0, "samples": 0, "seconds": 0.0, "cpu_seconds": 0.0, **probed})
         self._clock.lap()

@@ -19,7 +19,7 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse L2 strengths C tried, in decades [ours]."""
 _INNER_PARTS = 4
 _MAX_ITERATIONS = 500
-_TOLERANCE = 1e-6
+_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ def fit_linear(
         return _fit_path(features, labels, ordered)[0]
     held = inner_split(labels, groups or [str(i) for i in range(len(labels))], seed=seed)
     if not held.any():
-        return _fit_path(features, labels, ordered[: len(ordered) // 2 + 1])[-1]
+        return _fit_path(features, labels, [ordered[len(ordered) // 2]])[0]
     tried = _fit_path(features[~held], labels[~held], ordered)
     scores = [float((probe.predict(features[held]) == labels[held]).mean()) for probe in tried]
-    best = int(np.argmax(scores))
-    return _fit_path(features, labels, ordered[: best + 1])[-1]
+    best = tried[int(np.argmax(scores))]
+    return _fit_path(features, labels, [best.strength], start=best)[0]
 
 
 def inner_split(labels: NDArray[np.integer], groups: Sequence[str], *, seed: int) -> NDArray[np.bool_]:
@@ -106,7 +106,9 @@ def inner_split(labels: NDArray[np.integer], groups: Sequence[str], *, seed: int
     return held[group_of]
 
 
-def _fit_path(features: NDArray[np.floating], labels: NDArray[np.integer], strengths: Sequence[float]) -> list[LinearProbe]:
+def _fit_path(
+    features: NDArray[np.floating], labels: NDArray[np.integer], strengths: Sequence[float], *, start: LinearProbe | None = None
+) -> list[LinearProbe]:
     """Fit one strength after the other, each from the one before; the optimum is unique, so this only saves time."""
     wide = features.astype(np.float64)
     mean, scale = wide.mean(axis=0), wide.std(axis=0)
@@ -114,6 +116,8 @@ def _fit_path(features: NDArray[np.floating], labels: NDArray[np.integer], stren
     inputs = np.hstack([(wide - mean) / scale, np.ones((len(wide), 1))])  # (n, d + 1)
     target = np.eye(int(labels.max()) + 1)[labels]  # (n, C)
     theta = np.zeros((target.shape[1], inputs.shape[1]))  # (C, d + 1), the bias last
+    if start is not None and len(start.bias) == len(theta):
+        theta[:, :-1], theta[:, -1] = start.weight, start.bias
     probes = []
     for strength in strengths:
         theta = _minimise(theta, inputs, target, strength)
@@ -139,7 +143,7 @@ def _minimise(
         slope = (powers / total - target).T @ inputs / len(inputs) + decayed
         return float(entropy + 0.5 * (decayed * weights).sum()), slope.ravel()
 
-    options = {"maxiter": _MAX_ITERATIONS, "gtol": _TOLERANCE, "ftol": _TOLERANCE**2}
+    options = {"maxiter": _MAX_ITERATIONS, "gtol": _TOLERANCE, "ftol": 1e-13}
     found = minimize(loss_and_slope, theta.ravel(), jac=True, method="L-BFGS-B", options=options)
     best: NDArray[np.float64] = found.x.reshape(shape)
     return best

@@ -55,7 +55,7 @@ def choose_blocks(pure: NDArray[np.int64], count: int, rng: np.random.Generator,
     """Return the best of many random choices of three blocks (one in a small landscape).
 
     Best is: every class has :data:`ENOUGH_TEST` chips inside and :data:`ENOUGH_TRAIN` outside of blocks and buffer; among
-    equals, most chips are left for training.
+    equals, the classes are most even and most chips are left for training.
 
     Args:
         pure: (n, n) class of every chip, -1 without.
@@ -66,7 +66,8 @@ def choose_blocks(pure: NDArray[np.int64], count: int, rng: np.random.Generator,
     side = pure.shape[0]
     number = 3 if side >= 20 else 1
     onehot = np.stack([pure == k for k in range(count)])
-    best, best_score = (), -np.inf
+    best: tuple[Block, ...] = ()
+    best_score = -np.inf
     for _ in range(tries):
         blocks = _draw(side, number, rng)
         if blocks is None:
@@ -74,7 +75,7 @@ def choose_blocks(pure: NDArray[np.int64], count: int, rng: np.random.Generator,
         test, near = covered(blocks, side), covered(blocks, side, 1)
         inside, outside = (onehot & test).sum(axis=(1, 2)), (onehot & ~near).sum(axis=(1, 2))
         score = 10.0 * np.minimum(inside / ENOUGH_TEST, 1).sum() + 10.0 * np.minimum(outside / ENOUGH_TRAIN, 1).sum()
-        score += 30.0 * (~near).mean() + 0.3 * np.minimum(inside, 12).sum() / count
+        score += 1.5 * np.log1p(inside).sum() + np.log1p(outside).sum() + 40.0 * (~near).mean()
         if score > best_score:
             best, best_score = blocks, score
     return best

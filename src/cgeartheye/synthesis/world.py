@@ -226,7 +226,7 @@ def _truth(world: World, chips: list[Chip]) -> dict[str, Any]:
     folders = ("scenes", "mosaics", "layers", "labels")
     files = sorted(p.relative_to(out).as_posix() for f in folders for p in (out / f).rglob("[!.]*") if p.is_file())
     files += ["benchmark/chips.json", "hold_out.geojson"]
-    counts = {part: {name: 0 for name in CLASSES} for part in ("train", "test")}
+    counts = {part: dict.fromkeys(CLASSES, 0) for part in ("train", "test")}
     for chip in chips:
         counts[chip.part][chip.label] += 1
     return {

@@ -180,8 +180,9 @@ def _backbone(folder: Path, card: TaskCard, *, untrained: bool) -> Backbone:
         spec = str(place)
     backbone = load_backbone(spec)
     if backbone.fingerprint != card.backbone_fingerprint:
+        found, wanted = backbone.fingerprint[:12], card.backbone_fingerprint[:12]
         raise DataError(
-            f"is another backbone than the head was trained on ({backbone.fingerprint[:12]}, not {card.backbone_fingerprint[:12]})",
+            f"is another backbone than the head was trained on ({found}, not {wanted})",
             where=spec,
             remedy="give the head its own backbone back, or adapt again",
         )
