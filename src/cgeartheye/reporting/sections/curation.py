@@ -23,6 +23,7 @@ from cgeartheye.settings.report import ReportSettings
 from cgeartheye.shards.reader import ChipRecord, ShardReader
 
 MOST_STRATA = 60
+LEAST_CLUSTERS = 3
 MOST_DATES = 6
 """Up to so many dates each has a column of its own; more are gathered by quarter."""
 COLOUR_WORDS = (
@@ -146,6 +147,8 @@ def _labels(curated: StageFolder) -> Block:
 def _clusters(curated: StageFolder) -> Block:
     places = read_columns(curated.path / "places.parquet", ("cluster", "kept"))
     before, after = cluster_sizes(places["cluster"], places["kept"].astype(bool))
+    if before.size < LEAST_CLUSTERS:
+        raise DataError(f"{before.size} cluster{'s' if before.size > 1 else ''} make no distribution")
     ranks = np.arange(1, before.size + 1, dtype=np.float64)
     series = [Series("before", ranks, before.astype(np.float64)), Series("after", ranks, after.astype(np.float64))]
     even = [significant(effective(sizes), 3) for sizes in (before, after)]
