@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 
 from cgeartheye.errors import InputError
-from cgeartheye.files import write_text
+from cgeartheye.files import read_json, write_text
 from cgeartheye.progress import Progress
 from cgeartheye.run import Request, run_project
 from cgeartheye.settings.project import load_project
@@ -20,7 +20,14 @@ from cgeartheye.synthesis import render_world
 QUICK_SIZE_M: Final = 1152.0
 """Side of the world in the short form: twelve cells of 96 m."""
 CELL_M: Final = 96.0
-CHIP_PX: Final = 128
+"""Side of the demo's cells; a chip covers one [ours: a small world must hold hundreds of places]."""
+STEPS: Final = 700
+"""Steps of pre-training [ours: about three minutes on two cores]."""
+QUICK_STEPS: Final = 40
+
+_HEAD = """# Written by `cgeartheye demo`. Change it and give it to `cgeartheye run`;
+# `cgeartheye VERB --settings` explains every key of a section.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,16 +47,21 @@ def demo(request: DemoRequest, progress: Progress) -> dict[str, Any]:
     """Render, write ``project.yaml`` (unless the user has one there already), run; return what `run` returns.
 
     Raises:
-        InputError: if the archive does not exist.
+        InputError: if the archive does not exist, or the folder holds a world of other settings.
         CGEarthEyeError: whatever a stage raises.
     """
     if request.quick:
         request = dataclasses.replace(request, size_m=min(request.size_m, QUICK_SIZE_M))
-    request.out.mkdir(parents=True, exist_ok=True)
-    values = archive_project(request) if request.archive else _world_project(request, progress)
+    if request.archive is not None:
+        if not request.archive.exists():
+            raise InputError("there is no such folder", where=str(request.archive), remedy="give --archive a folder of GeoTIFFs")
+        values = archive_project(request, request.archive)
+    else:
+        render_world(_world(request), request.out / "world", progress=progress)
+        values = world_project(request, read_json(request.out / "world" / "world.json"))
     project_file = request.out / "project.yaml"
     if not project_file.exists():
-        write_text(project_file, _HEAD + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        write_text(project_file, _HEAD + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
     progress.say(f"project   {project_file}")
     if request.world_only:
         return {"project": str(project_file)}
@@ -58,5 +70,77 @@ def demo(request: DemoRequest, progress: Progress) -> dict[str, Any]:
     return results
 
 
-_HEAD = """# Written by `cgeartheye demo`; change it and give `cgeartheye run` this file. `cgeartheye VERB --settings` explains every key.
-"""
+def _world(request: DemoRequest) -> WorldSettings:
+    return WorldSettings(
+        seed=request.seed, size_m=request.size_m, gsd_m=request.gsd_m, chip_px=round(CELL_M / request.gsd_m), workers=2
+    )
+
+
+def world_project(request: DemoRequest, truth: dict[str, Any]) -> dict[str, Any]:
+    """Return the project of a rendered world as plain values; ``truth`` is its ``world.json``."""
+    chip_px = round(CELL_M / request.gsd_m)
+    return {
+        "schema_version": 1,
+        "name": "A rendered world in four seasons",
+        "out": ".",
+        "seed": request.seed,
+        "threads": 2,
+        "catalog": {"scenes": ["world/scenes"], "licence": "CC0-1.0"},
+        "curate": {
+            "land_cover": "world/layers/land_cover.tif",
+            "land_cover_classes": {c["value"]: c["name"] for c in truth["land_covers"]},
+            "elevation": "world/layers/elevation.tif",
+            "elevation_bin_m": 20.0,
+            "regions": "world/layers/regions.geojson",
+            "hold_out": "world/hold_out.geojson",
+            "cell_m": CELL_M,
+            "chip_px": chip_px,
+            "gsd_m": request.gsd_m,
+        },
+        "pretrain": {
+            "backbone": "nano",
+            "steps": QUICK_STEPS if request.quick else STEPS,
+            "watch": {"probe_every": 20 if request.quick else 100, "checkpoint_every": 20 if request.quick else 100},
+        },
+        "evaluate": {
+            "datasets": [
+                {
+                    "name": "rendered_world",
+                    "root": "world/benchmark",
+                    "split": {"kind": "folders"},
+                    "group": "place",
+                    "place_pattern": r"^(\d+_\d+)_",
+                }
+            ],
+        },
+        "adapt": {
+            "pairs": [{"images": f"world/{truth['mosaic']}", "masks": "world/labels/cover_train.tif"}],
+            "classes": [
+                {"name": c["name"], "value": c["value"], "display": "#{:02X}{:02X}{:02X}".format(*c["colour"])}
+                for c in truth["covers"]
+            ],
+            "windows": 60 if request.quick else 400,
+            "head": {"steps": 60 if request.quick else 300},
+        },
+        "map": {
+            "scenes": [f"world/{truth['mosaic']}"],
+            "truth": ["world/labels/cover_test.tif"],
+            "baselines": True,
+        },
+        "report": {"hold_out": "world/hold_out.geojson"},
+    }
+
+
+def archive_project(request: DemoRequest, archive: Path) -> dict[str, Any]:
+    """Return the project of an archive without labels as plain values: everything that needs none."""
+    return {
+        "schema_version": 1,
+        "name": f"The archive {archive.name}",
+        "out": ".",
+        "seed": request.seed,
+        "threads": 2,
+        "catalog": {"scenes": [str(archive)]},
+        "curate": {"cell_m": 100.0, "chip_px": 128},
+        "pretrain": {"backbone": "nano", "season": {"pair": "date"}, "steps": QUICK_STEPS if request.quick else STEPS},
+        "report": {},
+    }

@@ -93,6 +93,9 @@ def _locked(folder: Path, name: str, asked: dict[str, Any]) -> Iterator[Stage]:
         write_json(begun_path, begun)
     else:
         begun = read_json(known)
+        if known == begun_path and not any(p for p in folder.iterdir() if p.name not in _NOT_OUTPUTS):
+            begun = {**asked, "seconds": begun["seconds"]}  # nothing was made yet that other settings could spoil
+            write_json(begun_path, begun)
         refuse_stale(folder, begun, asked)
         begun = {key: begun[key] for key in (*asked, "seconds")}
     stage = Stage(folder, name, finished=known == manifest_path, _begun=begun)

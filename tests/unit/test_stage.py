@@ -67,12 +67,21 @@ def test_staleness_names_the_keys_and_ignores_workers_threads_and_moved_inputs(t
 def test_an_interrupted_stage_refuses_other_settings_and_resumes_with_its_own(tmp_path: Path, source: Path) -> None:
     folder = tmp_path / "out"
     with pytest.raises(RuntimeError), open_stage(folder, "example", _Example(), {"source": source}):
+        (folder / "piece.txt").write_text("half of the work")
         raise RuntimeError
     with pytest.raises(DataError, match="interrupted"):
         read_manifest(folder)
     with pytest.raises(StaleStageError):
         _make(folder, _Example(rate=0.1), source)
     assert _make(folder, _Example(), source)
+
+
+def test_a_stage_that_failed_before_it_made_anything_takes_other_settings(tmp_path: Path, source: Path) -> None:
+    folder = tmp_path / "out"
+    with pytest.raises(RuntimeError), open_stage(folder, "example", _Example(), {"source": source}):
+        raise RuntimeError
+    assert _make(folder, _Example(rate=0.1), source)
+    assert read_manifest(folder)["settings"]["rate"] == 0.1
 
 
 def test_a_strangers_folder_is_not_written_into(tmp_path: Path, source: Path) -> None:

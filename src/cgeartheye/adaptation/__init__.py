@@ -1,1 +1,5 @@
-"""A task model from a frozen backbone and the user's labels."""
+"""`adapt`: a task model from a frozen backbone and labels."""
+
+from cgeartheye.adaptation.stage import adapt
+
+__all__ = ["adapt"]

@@ -1,1 +1,5 @@
-"""The catalogue: which scenes there are, when they were taken, and what was left out and why."""
+"""The stage `catalog`: folders of georeferenced images -> a STAC catalogue of scenes."""
+
+from cgeartheye.catalog.build import catalog
+
+__all__ = ["catalog"]

@@ -1,1 +1,5 @@
-"""From a catalogue, or plain image folders, to a balanced multi-season data set in shards."""
+"""The stage `curate`."""
+
+from cgeartheye.curation.stage import curate
+
+__all__ = ["curate"]

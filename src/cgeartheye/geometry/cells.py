@@ -132,16 +132,18 @@ class CellGrid:
 
     def _filter(self, part: BaseGeometry, ids: Ints, *, whole: bool) -> Ints:
         if whole:
-            return ids[shapely.covers(part, shapely.box(*self.bounds(ids).T))]
-        return ids[shapely.intersects_xy(part, *self.centres(ids))]
+            inside: NDArray[np.bool_] = shapely.covers(part, shapely.box(*self.bounds(ids).T))
+        else:
+            inside = shapely.intersects_xy(part, *self.centres(ids))
+        return ids[inside]
 
     def _latitude(self, edge: ArrayLike) -> Floats:
         return np.asarray(edge, dtype=np.float64) * 180 / self.rows - 90
 
 
-def join(row: Ints, column: Ints) -> Ints:
+def join(row: ArrayLike, column: ArrayLike) -> Ints:
     """Return ids of (row, column) pairs, both (n,) int64."""
-    return row * _ROW_FACTOR + column
+    return np.asarray(row, dtype=np.int64) * _ROW_FACTOR + np.asarray(column, dtype=np.int64)
 
 
 def split(ids: ArrayLike) -> tuple[Ints, Ints]:

@@ -30,6 +30,12 @@ def transformer(source: str, target: str) -> Transformer:
     return Transformer.from_crs(source, target, always_xy=True)
 
 
+@lru_cache(maxsize=1024)
+def same_crs(one: str, other: str) -> bool:
+    """Tell whether two texts name the same system, apart from its name and the order of its axes."""
+    return one == other or CRS.from_user_input(one).equals(CRS.from_user_input(other), ignore_axis_order=True)
+
+
 def utm_crs(lon: float, lat: float) -> str:
     """Return the EPSG code of the UTM zone of a point in degrees, with the exceptions of Norway and Svalbard.
 
@@ -101,14 +107,15 @@ def footprint(transform: Affine6, width: int, height: int, crs: str) -> BaseGeom
     if not (np.all(np.isfinite(lon)) and np.all(np.abs(lat) <= 90)):
         raise ValueError("the outline leaves the area of its coordinate system")
     lon = lon[0] + (lon - lon[0] + 180) % 360 - 180  # neighbours on both sides of +-180 come together
-    return split_antimeridian(shapely.orient_polygons(shapely.Polygon(np.stack([lon, lat], axis=1)).buffer(0)))
+    return split_antimeridian(shapely.Polygon(np.stack([lon, lat], axis=1)).buffer(0))
 
 
 def split_antimeridian(area: BaseGeometry) -> BaseGeometry:
-    """Return an area of unwrapped longitudes as one whose longitudes all lie in [-180, 180]."""
+    """Return an area of unwrapped longitudes as one within [-180, 180], its outer rings counter-clockwise as GeoJSON wants."""
     parts: list[BaseGeometry] = []
     for turn in (-1, 0, 1):
         piece = area.intersection(shapely.box(turn * 360 - 180, -90, turn * 360 + 180, 90))
         if piece.area > 0:
             parts.append(translate(piece, xoff=-360.0 * turn))
-    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+    whole: BaseGeometry = parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
+    return shapely.orient_polygons(whole)

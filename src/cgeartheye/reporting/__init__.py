@@ -1,1 +1,5 @@
-"""Figures and the self-contained HTML report."""
+"""The report: figures and one self-contained HTML page from finished stage folders."""
+
+from cgeartheye.reporting.document import report
+
+__all__ = ["report"]

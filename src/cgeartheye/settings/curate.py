@@ -27,6 +27,9 @@ WORLD_COVER: Final[dict[int, str]] = {
 }
 """Codes of ESA WorldCover -> class [ours]: mangrove counts as forest, shrub as grassland, bare ground, snow and moss as other."""
 
+LAND_COVER_CODES: Final[dict[int, str]] = {**dict(enumerate(CLASSES, start=1)), **WORLD_COVER}
+"""Codes understood without a table: 1 to 7 for the classes themselves, and those of ESA WorldCover, which begin at 10."""
+
 _ARCHIVE_ONLY: Final = (
     "catalog",
     "land_cover",
@@ -96,7 +99,7 @@ class EmbeddingSettings(Settings):
     """What the clusters are made of."""
 
     backbone: BackboneChoice = "colour"
-    """`colour` (root of the joint 8 x 8 x 8 colour histogram, needs no weights), a backbone's path, `timm:NAME`, `hf:PATH` [ours]."""
+    """`colour` (root of the joint 8 x 8 x 8 colour histogram), a backbone's path, `timm:NAME` or `hf:PATH` [ours]."""
     size_px: int = Field(224, ge=16, le=2048)
     """Side to which chips are resized for a backbone [dinov2]; `colour` reads them as stored."""
     readout: Literal["class", "mean"] = "class"
@@ -141,8 +144,9 @@ class CurateSettings(StageSettings):
     """Folder of a finished catalogue; the project's own if not given."""
     land_cover: UserPath | None = None
     """Raster of land-cover codes; without it every cell has the class `none`."""
-    land_cover_classes: dict[int, str] = WORLD_COVER
-    """Code of the raster -> class; a code that is not named is not counted. Default: ESA WorldCover [ours]."""
+    land_cover_classes: dict[int, str] = LAND_COVER_CODES
+    """Code of the raster -> class; a code that is not named is not counted. Default: 1 to 7 for the seven classes in the
+    report's order, and the codes of ESA WorldCover [ours]."""
     land_cover_minimum: dict[str, float] = Field({"built-up": 0.10, "wetland": 0.25, "water": 0.25})
     """Share from which a class wins against the majority, tried in this order, lest villages and rivers be lost [ours]."""
     elevation: UserPath | None = None
@@ -172,8 +176,9 @@ class CurateSettings(StageSettings):
     """Wanted share of each land-cover class (A_p); none: equal [ours, the report gives no values]."""
     shortage: Literal["redistribute", "keep_shares"] = "redistribute"
     """If a stratum has too few cells: draw the rest from others, or keep the shares and draw fewer [ours]."""
-    min_dates: int = Field(1, ge=1, le=16)
-    """A place with fewer good dates is rejected [ours]; places with one date take part too [report]."""
+    min_dates: int | None = Field(None, ge=1, le=16)
+    """A place with fewer good dates is rejected. None: 1, as places with one date take part too [report], but several dates
+    that overlap nowhere are an error [ours]."""
     max_dates: int = Field(16, ge=1, le=16)
     """Of more dates the best covered ones are kept [ours]."""
 
@@ -202,7 +207,7 @@ class CurateSettings(StageSettings):
         elif self.images is not None:
             message = "`images` is given, but the source is an archive; add `source: images`"
             raise ValueError(message)
-        if self.min_dates > self.max_dates:
+        if (self.min_dates or 1) > self.max_dates:
             message = "min_dates is larger than max_dates"
             raise ValueError(message)
         return self

@@ -8,7 +8,7 @@ import os
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -123,12 +123,9 @@ class ShardReader:
     def read_row(self, row: int) -> bytes:
         """Return the coded bytes of row ``row`` of the index; raises as :meth:`read`."""
         chip = self._record(row)
-        try:
-            data = os.pread(self._descriptor(chip.shard).number, chip.length, chip.offset)
-        except FileNotFoundError as error:
-            raise DataError("this shard of the index is missing", where=str(self._shards / chip.shard)) from error
+        data = os.pread(self._descriptor(chip.shard).number, chip.length, chip.offset)
         if len(data) != chip.length or (chip.crc32 is not None and zlib.crc32(data) != chip.crc32):
-            raise DataError(f"the member {self._member(chip)} does not match its checksum", where=str(self._shards / chip.shard))
+            raise _mismatch(self._shards / chip.shard, chip.place, chip.date_index)
         return data
 
     def decode(self, i: int, j: int) -> NDArray[np.uint8]:
@@ -138,13 +135,12 @@ class ShardReader:
             DataError: as :meth:`read`, or if it is no picture or larger than the pixel limit.
         """
         row = self._row(i, j)
+        data = self.read_row(row)
         try:
-            with Image.open(io.BytesIO(self.read_row(row)), formats=("JPEG",)) as image:
-                _refuse_large(image)
-                return np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            return decode_chip(data)
+        except DataError as error:
             chip = self._record(row)
-            what = f"the member {self._member(chip)} cannot be decoded ({error})"
+            what = f"the member {chip_member(chip.place, chip.date_index)} {error.what}"
             raise DataError(what, where=str(self._shards / chip.shard)) from error
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -193,9 +189,6 @@ class ShardReader:
             label=label,
         )
 
-    def _member(self, chip: ChipRecord) -> str:
-        return chip_member(chip.place, chip.date_index)
-
     def _check(self) -> None:
         """Refuse an index whose places are torn, because every other method trusts them."""
         follows = np.diff(self._date_index, prepend=-1) == 1
@@ -221,7 +214,10 @@ class _Descriptor:
     """An open file that closes with its last reference; ``pread`` moves no offset, so that forks may share it."""
 
     def __init__(self, path: Path) -> None:
-        self.number = os.open(path, os.O_RDONLY)
+        try:
+            self.number = os.open(path, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise DataError("this shard of the index is missing", where=str(path)) from error
 
     def __del__(self) -> None:
         if hasattr(self, "number"):
@@ -253,7 +249,39 @@ def _read_index(path: Path, columns: Sequence[str] | None) -> pa.Table:
     return table.select([field.name for field in fields]).cast(pa.schema(fields))
 
 
-def _refuse_large(image: Image.Image) -> None:
-    if image.width * image.height > CHIP_PIXEL_LIMIT:
-        message = f"{image.width} x {image.height} pixels, more than a chip can have"
-        raise OSError(message)
+def decode_chip(data: bytes) -> NDArray[np.uint8]:
+    """Decode a chip's bytes to (H, W, 3) uint8, RGB.
+
+    Raises:
+        DataError: if it is no JPEG, is cut short, or has more than :data:`cgeartheye.shards.format.CHIP_PIXEL_LIMIT` pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            if image.width * image.height <= CHIP_PIXEL_LIMIT:
+                return np.asarray(image.convert("RGB"))
+            size = f"{image.width} x {image.height} pixels, more than a chip can have"
+    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot be decoded ({error})") from error
+    raise DataError(f"cannot be decoded ({size})")
+
+
+def read_rows(shards: Path, rows: pa.Table) -> Iterator[bytes]:
+    """Yield the coded bytes of rows of an index in their order, opening each shard of the folder when its turn comes.
+
+    Raises:
+        DataError: if a shard is missing or a checksum differs.
+    """
+    columns = [rows[name].to_pylist() for name in ("shard", "offset", "length", "crc32", "place", "date_index")]
+    shard, descriptor = None, None
+    for name, offset, length, crc32, place, date_index in zip(*columns, strict=True):
+        if descriptor is None or name != shard:
+            shard, descriptor = name, _Descriptor(shards / name)
+        data = os.pread(descriptor.number, length, offset)
+        if len(data) != length or zlib.crc32(data) != crc32:
+            raise _mismatch(shards / name, place, date_index)
+        yield data
+
+
+def _mismatch(path: Path, place: str, date_index: int) -> DataError:
+    member = chip_member(place, date_index)
+    return DataError(f"the member {member} does not match its checksum", where=str(path), remedy="copy or curate the shard again")

@@ -5,12 +5,15 @@ B batch, D width, H W pixels, h w patches.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from cgeartheye.models.sizes import build
 from cgeartheye.models.vit import Features, Norm, VisionTransformer
 
 
@@ -63,6 +66,14 @@ class Backbone(nn.Module, ABC):
             ShapeError: if a layer does not exist or a shape does not fit.
         """
 
+    @abstractmethod
+    def untrained(self, seed: int) -> Backbone:
+        """Return the same network with its initial weights, drawn from ``seed``."""
+
+    def layer_scales(self) -> list[nn.Parameter]:
+        """Return the LayerScale factors, one (D,) parameter a residual branch; none if the network has no LayerScale."""
+        return [p for name, p in self.named_parameters() if name.endswith((".gamma", ".lambda1"))]
+
 
 class OwnBackbone(Backbone):
     """A backbone of this package."""
@@ -94,3 +105,19 @@ class OwnBackbone(Backbone):
     def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Tensor]:
         """Return the patch tokens (B, h, w, D) after each of the blocks ``layers``; see :meth:`Backbone.levels`."""
         return self.model.levels(images, layers, norm)
+
+    def untrained(self, seed: int) -> OwnBackbone:
+        """Return the same network with its initial weights, drawn from ``seed``; equal to what training with it began from."""
+        model = build(self.model.config, seed=seed)
+        name, card = f"{self.model.config.name}, untrained", {"init_seed": seed}
+        return OwnBackbone(model, name=name, fingerprint=state_fingerprint(model), licence="none needed", card=card).eval()
+
+
+def state_fingerprint(model: nn.Module) -> str:
+    """Return the SHA-256 of all weights of a network as a safetensors file would hold them, hexadecimal."""
+    return hashlib.sha256(serialise(model)).hexdigest()
+
+
+def serialise(model: nn.Module) -> bytes:
+    """Return the weights of a network as the bytes of a safetensors file; equal weights give equal bytes."""
+    return save({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, {"format": "pt"})

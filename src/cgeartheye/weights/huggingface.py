@@ -1,4 +1,4 @@
-"""Vision transformers in a local folder of the Hugging Face layout (``config.json``, ``model.safetensors``) as frozen backbones."""
+"""Vision transformers in a local Hugging Face folder (``config.json``, ``model.safetensors``) as frozen backbones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import AutoModel
 from cgeartheye.errors import DataError, InputError, ShapeError
 from cgeartheye.files import read_json, sha256_file
 from cgeartheye.models.vit import IMAGENET_MEAN, IMAGENET_STD, Features, Norm
-from cgeartheye.weights.backbone import Backbone
+from cgeartheye.weights.backbone import Backbone, state_fingerprint
 from cgeartheye.weights.timm_models import prepare
 
 _WEIGHTS: Final = "model.safetensors"
@@ -25,11 +25,12 @@ class HuggingFaceBackbone(Backbone):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: Any, folder: Path, *, fingerprint: str) -> None:  # noqa: ANN401 - transformers is untyped
+    def __init__(self, model: Any, folder: Path, *, name: str, fingerprint: str) -> None:  # noqa: ANN401 - untyped library
         card = {"source": "huggingface", "model_type": model.config.model_type}
-        super().__init__(name=f"hf:{folder.name}", fingerprint=fingerprint, licence="unknown", card=card)
+        super().__init__(name=name, fingerprint=fingerprint, licence="unknown", card=card)
         self.model = model
         self._config: Any = model.config
+        self._folder = folder
         settings = read_json(folder / "preprocessor_config.json") if (folder / "preprocessor_config.json").is_file() else {}
         mean, std = settings.get("image_mean", IMAGENET_MEAN), settings.get("image_std", IMAGENET_STD)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
@@ -69,6 +70,14 @@ class HuggingFaceBackbone(Backbone):
             maps.append(self._grid(final(states[layer + 1]) if normed else states[layer + 1], pixels))
         return maps
 
+    def untrained(self, seed: int) -> HuggingFaceBackbone:
+        """Return the same network with transformers' initial weights, drawn from ``seed``."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # transformers draws from the global stream; it is put back afterwards
+            model = AutoModel.from_config(self._config)
+        name = f"{self._config.model_type}, untrained"
+        return HuggingFaceBackbone(model, self._folder, name=name, fingerprint=state_fingerprint(model)).eval()
+
     def _grid(self, tokens: Tensor, pixels: Tensor) -> Tensor:
         h, w = pixels.shape[2] // self.patch_px, pixels.shape[3] // self.patch_px
         return tokens[:, -h * w :].reshape(len(tokens), h, w, -1)
@@ -96,4 +105,5 @@ def load_huggingface(folder: Path) -> HuggingFaceBackbone:
         raise InputError(
             f"is a {model.config.model_type!r} model", where=str(folder), remedy="dinov2 and dinov2_with_registers are understood"
         )
-    return HuggingFaceBackbone(model.eval(), folder, fingerprint=sha256_file(folder / _WEIGHTS))
+    fingerprint = sha256_file(folder / _WEIGHTS)
+    return HuggingFaceBackbone(model, folder, name=f"hf:{folder.name}", fingerprint=fingerprint).eval()

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from cgeartheye.errors import DataError, InputError, ShapeError
 from cgeartheye.files import read_json, sha256_file, write_bytes, write_json
 from cgeartheye.models.vit import VisionTransformer, VitConfig
-from cgeartheye.weights.backbone import OwnBackbone
+from cgeartheye.weights.backbone import OwnBackbone, serialise
 
 SCHEMA_VERSION: Final = 1
 WEIGHTS: Final = "backbone.safetensors"
@@ -35,8 +35,7 @@ def save_backbone(folder: Path, model: VisionTransformer, card: Mapping[str, Any
     Raises:
         ResourceError: if the folder cannot be written.
     """
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    data = save(state, {"format": "pt"})
+    data = serialise(model)
     write_bytes(folder / WEIGHTS, data)
     described = {
         "schema_version": SCHEMA_VERSION,
@@ -109,13 +108,14 @@ def load_own(path: Path) -> OwnBackbone:
         raise DataError(f"the configuration is not one of a backbone ({error})", where=str(weights.with_name(CARD))) from error
     load_strictly(model, read_tensors(weights), where=weights)
     card = described["card"]
-    return OwnBackbone(
-        model.eval(),
+    backbone = OwnBackbone(
+        model,
         name=str(card.get("name", config.name)),
         fingerprint=described["fingerprint"],
         licence=str(card.get("licence", "unknown")),
         card=card,
     )
+    return backbone.eval()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from cgeartheye.errors import InputError, ResourceError, ShapeError
 from cgeartheye.models.vit import Features, Norm
-from cgeartheye.weights.backbone import Backbone
+from cgeartheye.weights.backbone import Backbone, state_fingerprint
 
 
 class TimmBackbone(Backbone):
@@ -62,12 +60,19 @@ class TimmBackbone(Backbone):
         wanted = [layer % self.depth for layer in layers]
         pixels = prepare(images, self.mean, self.std, patch_px=self.patch_px)
         unique = sorted(set(wanted))
-        maps = self.model.forward_intermediates(pixels, indices=unique, output_fmt="NHWC", intermediates_only=True)
-        found = dict(zip(unique, maps, strict=True))
+        maps = self.model.forward_intermediates(pixels, indices=unique, intermediates_only=True)  # each (B, D, h, w)
+        found = {layer: level.permute(0, 2, 3, 1) for layer, level in zip(unique, maps, strict=True)}
         return [
             self.model.norm(found[layer]) if norm == "all" or (norm == "last" and layer == self.depth - 1) else found[layer]
             for layer in wanted
         ]
+
+    def untrained(self, seed: int) -> TimmBackbone:
+        """Return the same network with timm's initial weights, drawn from ``seed``."""
+        plain = self.name.removeprefix("timm:").removesuffix("?random")
+        model = _create(plain, seed=seed)
+        fingerprint = state_fingerprint(model)
+        return TimmBackbone(model, name=f"{plain}, untrained", fingerprint=fingerprint, licence="none needed").eval()
 
 
 def prepare(images: Tensor, mean: Tensor, std: Tensor, *, patch_px: int) -> Tensor:
@@ -93,12 +98,6 @@ def prepare(images: Tensor, mean: Tensor, std: Tensor, *, patch_px: int) -> Tens
     return F.pad(pixels, (0, right, 0, bottom), mode="replicate") if bottom or right else pixels
 
 
-def state_fingerprint(model: nn.Module) -> str:
-    """Return the SHA-256 of all weights of a network, hexadecimal."""
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    return hashlib.sha256(save(state, {"format": "pt"})).hexdigest()
-
-
 def load_timm(name: str) -> TimmBackbone:
     """Load ``NAME`` or, untrained from a fixed seed, ``NAME?random``.
 
@@ -111,7 +110,7 @@ def load_timm(name: str) -> TimmBackbone:
         raise InputError(f"unknown option {option!r}", where=f"timm:{name}", remedy="the only one is ?random (untrained weights)")
     if not timm.is_model(plain):
         raise InputError(f"timm {timm.__version__} has no such model", where=f"timm:{name}", remedy=_similar(plain))
-    model = _create(plain, pretrained=option != "random")
+    model = _create(plain, seed=0 if option == "random" else None)
     if not (getattr(model, "has_class_token", False) and hasattr(model, "forward_intermediates") and hasattr(model, "blocks")):
         raise InputError(
             "is no plain vision transformer with a class token",
@@ -119,23 +118,24 @@ def load_timm(name: str) -> TimmBackbone:
             remedy="for example vit_small_patch14_dinov2",
         )
     licence = model.pretrained_cfg.get("license") or "unknown"
-    return TimmBackbone(model.eval(), name=f"timm:{name}", fingerprint=state_fingerprint(model), licence=licence)
+    return TimmBackbone(model, name=f"timm:{name}", fingerprint=state_fingerprint(model), licence=licence).eval()
 
 
-def _create(name: str, *, pretrained: bool) -> Any:  # noqa: ANN401 - timm is untyped
+def _create(name: str, *, seed: int | None) -> Any:  # noqa: ANN401 - timm is untyped
+    """Create the network with downloaded or cached weights, or untrained from ``seed``."""
     options = {"num_classes": 0, "dynamic_img_size": True}
     try:
-        if pretrained:
+        if seed is None:
             return timm.create_model(name, pretrained=True, **options)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # timm draws from the global stream; it is put back afterwards
+            torch.manual_seed(seed)  # timm draws from the global stream; it is put back afterwards
             return timm.create_model(name, pretrained=False, **options)
     except TypeError as error:  # convolutional models have no dynamic_img_size
         raise InputError("is no plain vision transformer", where=f"timm:{name}") from error
-    except Exception as error:  # the hub client raises its own and its HTTP library's errors
-        if not pretrained:
+    except Exception as error:
+        if seed is not None:
             raise
-        raise ResourceError(
+        raise ResourceError(  # the hub client raises its own and its HTTP library's errors
             f"the weights could not be fetched ({type(error).__name__}: {error})",
             where=f"timm:{name}",
             remedy="offline, put them into the Hugging Face cache beforehand (HF_HOME), or give a local folder as hf:PATH",

@@ -1,0 +1,146 @@
+"""The one door to GDAL: which drivers may open a file, with which limits, and what is refused before a pixel is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import rasterio
+from rasterio.errors import RasterioError
+
+from cgeartheye.errors import DataError
+
+DRIVERS: Final = {
+    b"II*\0": "GTiff",
+    b"MM\0*": "GTiff",
+    b"II+\0": "GTiff",
+    b"MM\0+": "GTiff",
+    b"\0\0\0\x0cjP  ": "JP2OpenJPEG",
+    b"\xff\x4f\xff\x51": "JP2OpenJPEG",
+}
+"""First bytes -> the one driver that may open the file. GeoTIFF (COG included) and JPEG 2000 hold their pixels themselves,
+unlike VRT, GTI or WMS, which can point at any file or address."""
+PICTURE_DRIVERS: Final = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG"}
+"""Pictures without georeference, opened only where asked for."""
+CACHE_BYTES: Final = 64 * 2**20
+"""GDAL's block cache. rasterio takes bytes: 64 would mean 64 bytes and decode every block again."""
+MAX_PIXELS: Final = 10**11
+"""Larger pictures than 316,000 x 316,000 are taken for damage or malice [ours]."""
+MAX_BLOCK_BYTES: Final = 2**29
+"""Largest block that is decoded; a picture stored as one strip would need all its memory at once [ours]."""
+COPY_AGAIN: Final = "the file is cut short or damaged: copy or download it again, or leave it out"
+_SIDECARS: Final = (".ovr", ".msk", ".msk.ovr")
+
+
+@contextmanager
+def gdal_env() -> Iterator[None]:
+    """Hold GDAL's options for this thread: one thread, a small cache, no folder listings, no network."""
+    with rasterio.Env(
+        GDAL_CACHEMAX=CACHE_BYTES,
+        GDAL_NUM_THREADS="1",
+        GDAL_DISABLE_READDIR_ON_OPEN="TRUE",  # sidecars are still found by name, folders of 10,000 files are not listed
+        CPL_VSIL_CURL_ALLOWED_EXTENSIONS=".none",
+        GDAL_HTTP_MAX_RETRY="0",
+        GDAL_HTTP_TIMEOUT="1",
+    ):
+        yield
+
+
+def open_dataset(path: Path, *, plain: bool = False, overview: int | None = None) -> rasterio.DatasetReader:
+    """Open a local raster for reading; call it inside :func:`gdal_env`.
+
+    Args:
+        path: the file; never a URL or one of GDAL's virtual paths.
+        plain: allow PNG and JPEG, too.
+        overview: open this overview (0 is the finest) as if it were the picture.
+
+    Raises:
+        DataError: if there is no such file, no allowed driver knows it, its header is broken or its size is beyond limits.
+    """
+    absolute = os.path.abspath(path)  # noqa: PTH100 - a name, not a file: symbolic links stay as the user wrote them
+    if "://" in str(path) or str(path).startswith(("http:", "https:", "s3:")) or absolute.startswith("/vsi"):
+        raise DataError(
+            "is not a file on this machine",
+            where=str(path),
+            remedy="download the picture first; nothing is read over the network",
+        )
+    try:
+        driver = _driver(path, plain=plain)
+        _refuse_foreign_sidecars(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    options = {} if overview is None else {"overview_level": overview}
+    try:
+        dataset = rasterio.open(absolute, driver=driver, sharing=False, **options)
+    except RasterioError as error:
+        raise DataError(f"its header is damaged ({error})", where=str(path), remedy=COPY_AGAIN) from error
+    try:
+        _refuse_bombs(path, dataset)
+    except DataError:
+        dataset.close()
+        raise
+    return dataset
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    if isinstance(error, PermissionError):
+        return DataError("may not be read", where=str(path), remedy="change its rights (chmod u+r) and try again")
+    if isinstance(error, FileNotFoundError | IsADirectoryError):
+        return DataError("there is no such file", where=str(path), remedy="check the path")
+    return DataError(f"cannot be opened ({error.strerror})", where=str(path), remedy=COPY_AGAIN)
+
+
+def _driver(path: Path, *, plain: bool) -> str:
+    with path.open("rb") as handle:
+        head = handle.read(64)
+    for magic, driver in (DRIVERS | PICTURE_DRIVERS if plain else DRIVERS).items():
+        if head.startswith(magic):
+            return driver
+    if not head:
+        raise DataError("is empty", where=str(path), remedy=COPY_AGAIN)
+    if b"<VRT" in head or b"<GDAL" in head:
+        raise DataError(
+            "is a virtual raster (XML that points at other files), not a picture",
+            where=str(path),
+            remedy="give the files it is made of, or write it out: gdal_translate -of COG IN OUT.tif",
+        )
+    raise DataError("is no GeoTIFF, COG or JPEG 2000", where=str(path), remedy="convert it: gdal_translate -of COG IN OUT.tif")
+
+
+def _refuse_foreign_sidecars(path: Path) -> None:
+    """GDAL opens overviews and masks beside a file with any driver; only TIFF ones cannot point elsewhere."""
+    for suffix in _SIDECARS:
+        sidecar = path.with_name(path.name + suffix)
+        if sidecar.is_file():
+            with sidecar.open("rb") as handle:
+                known = DRIVERS.get(handle.read(4)) == "GTiff"
+            if not known:
+                raise DataError(f"its sidecar {sidecar.name} is no TIFF", where=str(path), remedy="remove the sidecar")
+    companion = path.with_name(path.name + ".aux.xml")
+    if companion.is_file() and b"OVERVIEW_FILE" in companion.read_bytes():
+        raise DataError(f"its sidecar {companion.name} points at another file", where=str(path), remedy="remove the sidecar")
+
+
+def _refuse_bombs(path: Path, dataset: rasterio.DatasetReader) -> None:
+    if not dataset.count:
+        raise DataError("holds no raster band", where=str(path), remedy="give the sub-dataset as a file of its own")
+    pixels = dataset.width * dataset.height
+    if pixels > MAX_PIXELS:
+        raise DataError(
+            f"declares {dataset.width} x {dataset.height} pixels, more than {MAX_PIXELS:.0e}",
+            where=str(path),
+            remedy="check the file; a mosaic of this size must be given as its parts",
+        )
+    height, width = dataset.block_shapes[0]
+    bands = dataset.count if dataset.interleaving and dataset.interleaving.name == "pixel" else 1
+    block = height * width * bands * np.dtype(dataset.dtypes[0]).itemsize
+    if block > MAX_BLOCK_BYTES:
+        raise DataError(
+            f"is stored in blocks of {width} x {height} pixels, {block / 1e6:.0f} MB each",
+            where=str(path),
+            remedy="store it in tiles: gdal_translate -of COG IN OUT.tif",
+        )

@@ -1,0 +1,98 @@
+"""Line charts: curves over steps, samples or ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from cgeartheye.errors import DataError
+from cgeartheye.reporting.blocks import Figure, Key
+from cgeartheye.reporting.figures.axes import Scale, frame, padded
+from cgeartheye.reporting.figures.svg import drawing, path, swatch
+from cgeartheye.reporting.wording import significant
+
+WIDTH, HEIGHT = 480, 270
+MOST_POINTS = 400
+"""A curve is drawn by at most so many points; a longer one is averaged over equal runs of points."""
+MOST_SERIES = 6
+
+
+@dataclass(frozen=True)
+class Series:
+    """A named curve: x and y are float arrays (n,) of equal length; non-finite y are gaps that are skipped."""
+
+    name: str
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Axes:
+    """How a line chart is framed: names with units, whether y is logarithmic, and values y must reach."""
+
+    x: str
+    y: str
+    logarithmic: bool = False
+    include: tuple[float, ...] = ()
+
+
+def line_chart(title: str, series: Sequence[Series], axes: Axes, *, caption: str = "") -> Figure:
+    """Return a chart of up to six curves told apart by colour and by dashes.
+
+    Raises:
+        DataError: if no curve has a finite value to draw.
+    """
+    drawn = [thinned for one in series[:MOST_SERIES] if (thinned := thin(one, positive=axes.logarithmic)).x.size]
+    if not drawn:
+        raise DataError("no finite values were recorded")
+    x, y = _scales(drawn, axes)
+    body = [frame(x, y, axes.x, axes.y)]
+    body += [_curve(one, x, y, f"series s{i + 1}") for i, one in enumerate(drawn)]
+    keys = tuple(Key(f"{s.name}: {_ends(s)}", swatch("line", f"series s{i + 1}")) for i, s in enumerate(drawn))
+    names = ", ".join(f"{s.name} {_ends(s)}" for s in drawn)
+    label = f"{title}. Lines of {axes.y} over {axes.x}: {names}."
+    return Figure(title, drawing(WIDTH, HEIGHT, body, label=label), caption, keys)
+
+
+def thin(series: Series, *, positive: bool = False) -> Series:
+    """Return the curve without gaps (and without values <= 0 if ``positive``), averaged to at most 400 points."""
+    keep = np.isfinite(series.x) & np.isfinite(series.y)
+    if positive:
+        keep &= series.y > 0
+    x, y = series.x[keep].astype(np.float64), series.y[keep].astype(np.float64)
+    if x.size <= MOST_POINTS:
+        return Series(series.name, x, y)
+    starts = np.linspace(0, x.size, MOST_POINTS, endpoint=False).astype(np.int64)
+    sizes = np.diff(np.append(starts, x.size))
+    return Series(series.name, np.add.reduceat(x, starts) / sizes, np.add.reduceat(y, starts) / sizes)
+
+
+def _scales(series: Sequence[Series], axes: Axes) -> tuple[Scale, Scale]:
+    xs = np.concatenate([s.x for s in series])
+    ys = np.concatenate([*(s.y for s in series), np.asarray(axes.include, dtype=np.float64)])
+    low, high = float(ys.min()), float(ys.max())
+    if axes.logarithmic:
+        bounds = (low / 1.15, high * 1.15)
+    else:
+        bounds = padded(low, high)
+        if low >= 0:
+            bounds = (max(bounds[0], 0.0), bounds[1])
+    ends = (float(xs.min()), float(xs.max()))
+    x = Scale(*(ends if ends[0] < ends[1] else padded(*ends)), 52, WIDTH - 14)
+    return x, Scale(*bounds, HEIGHT - 46, 30, axes.logarithmic)
+
+
+def _curve(series: Series, x: Scale, y: Scale, class_: str) -> Markup:
+    points = [(x(a), y(b)) for a, b in zip(series.x.tolist(), series.y.tolist(), strict=True)]
+    if len(points) == 1:  # one value is a short level stroke, not nothing
+        points = [(points[0][0] - 4, points[0][1]), (points[0][0] + 4, points[0][1])]
+    return path(points, class_)
+
+
+def _ends(series: Series) -> str:
+    first, last = significant(float(series.y[0]), 3), significant(float(series.y[-1]), 3)
+    return last if series.y.size == 1 else f"{first} \N{RIGHTWARDS ARROW} {last}"

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyproj import CRS, Geod
+from pyproj.aoi import AreaOfInterest
+from pyproj.database import query_utm_crs_info
+
+from cgeartheye.geometry.crs import apply, footprint, invert, pixel_size_m, same_crs, transformer, utm_crs
+
+
+@settings(max_examples=100, deadline=None)
+@given(lon=st.floats(-179.99, 179.99), lat=st.floats(-79.9, 55.9))
+def test_utm_zones_are_those_of_the_epsg_registry(lon: float, lat: float) -> None:
+    if min(lon % 6, 6 - lon % 6) < 1e-6 or abs(lat) < 1e-6:
+        return  # on a border both zones are right
+    known = query_utm_crs_info(datum_name="WGS 84", area_of_interest=AreaOfInterest(lon, lat, lon, lat))
+    assert utm_crs(lon, lat) in {f"EPSG:{info.code}" for info in known}
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat", "code"),
+    [(5, 60, 32632), (2.9, 60, 32631), (8, 75, 32631), (10, 75, 32633), (30, 75, 32635), (40, 75, 32637),
+     (0, 85, 32661), (0, -85, 32761), (180, 10, 32601), (-180, -10, 32701), (181, 10, 32601)],
+)  # fmt: skip
+def test_exceptions_and_poles(lon: float, lat: float, code: int) -> None:
+    assert utm_crs(lon, lat) == f"EPSG:{code}"
+
+
+@settings(max_examples=100)
+@given(st.tuples(*[st.floats(-100, 100)] * 6))
+def test_the_inverse_brings_points_back(transform: tuple[float, float, float, float, float, float]) -> None:
+    if abs(transform[0] * transform[4] - transform[1] * transform[3]) < 1e-2:
+        return
+    column, row = np.array([0.0, 3.5, -7.0]), np.array([1.0, 0.25, 12.0])
+    back = apply(invert(transform), *apply(transform, column, row))
+    np.testing.assert_allclose(back, (column, row), atol=1e-4)
+
+
+def test_pixels_without_area_have_no_inverse() -> None:
+    with pytest.raises(ValueError, match="no area"):
+        invert((1, 2, 0, 2, 4, 0))
+
+
+def test_projected_sizes_stay_as_they_are() -> None:
+    assert pixel_size_m((0.5, 0, 340000, 0, -0.5, 2790000), 100, 100, "EPSG:32640") == pytest.approx((0.5, 0.5))
+
+
+def test_feet_become_metres() -> None:
+    assert pixel_size_m((1, 0, 1_000_000, 0, -1, 200_000), 10, 10, "EPSG:2263") == pytest.approx((0.3048, 0.3048), rel=1e-3)
+
+
+def test_degrees_and_web_mercator_are_measured_on_the_ground() -> None:
+    x, y = pixel_size_m((1e-5, 0, 10, 0, -1e-5, 60), 100, 100, "EPSG:4326")
+    assert y / 1e-5 == pytest.approx(111_412, rel=1e-3)
+    assert x / y == pytest.approx(0.5009, rel=1e-3)
+    mx, my = transformer("EPSG:4326", "EPSG:3857").transform(10, 60)
+    assert pixel_size_m((1, 0, mx, 0, -1, my), 10, 10, "EPSG:3857") == pytest.approx((0.5, 0.5), rel=0.01)
+
+
+def test_a_rotated_pixel_has_the_size_of_its_sides() -> None:
+    angle = np.radians(30)
+    turned = (2 * np.cos(angle), 3 * np.sin(angle), 5e5, 2 * np.sin(angle), -3 * np.cos(angle), 5e6)
+    assert pixel_size_m(turned, 10, 10, "EPSG:32632") == pytest.approx((2, 3))
+
+
+def test_a_footprint_has_the_area_of_its_raster() -> None:
+    outline = footprint((10, 0, 500_000, 0, -10, 5_000_000), 1000, 500, "EPSG:32632")
+    area, _ = Geod(ellps="WGS84").geometry_area_perimeter(outline)
+    assert area == pytest.approx(1000 * 500 * 100 / 0.9996**2, rel=1e-4)
+
+
+def test_a_footprint_over_the_antimeridian_has_two_parts_and_the_same_area() -> None:
+    x, y = transformer("EPSG:4326", "EPSG:32660").transform(180, -17)
+    outline = footprint((10, 0, x - 5000, 0, -10, y), 1000, 1000, "EPSG:32660")
+    assert outline.geom_type == "MultiPolygon" and outline.is_valid
+    assert outline.bounds[0] == -180 and outline.bounds[2] == 180
+    assert shapely.area(outline) < 0.02
+    area, _ = Geod(ellps="WGS84").geometry_area_perimeter(outline)
+    assert abs(area) == pytest.approx(1e8, rel=0.01)
+
+
+def test_an_outline_off_the_earth_is_refused() -> None:
+    with pytest.raises(ValueError, match="leaves"):
+        footprint((1, 0, 0, 0, -1, 200), 10, 10, "EPSG:4326")
+
+
+def test_equal_systems_by_other_names() -> None:
+    assert same_crs("EPSG:32640", CRS.from_epsg(32640).to_wkt())
+    assert not same_crs("EPSG:32640", "EPSG:32641")

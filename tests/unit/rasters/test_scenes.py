@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+
+from cgeartheye.errors import DataError
+from cgeartheye.geometry.crs import footprint
+from cgeartheye.geometry.grid import Grid
+from cgeartheye.rasters.reader import open_raster, read_on_grid, read_window
+from cgeartheye.rasters.scenes import Scene, read_scenes, write_scenes
+from cgeartheye.rasters.writer import RasterSpec, write_geotiff
+
+GRID = Grid("EPSG:32640", 340_000.0, 2_790_000.0, 0.5, 60, 40)
+PLACE = {"crs": GRID.crs, "transform": GRID.transform, "width": 60, "height": 40}
+
+
+def scene(path: Path, **changes: object) -> Scene:
+    values: dict[str, object] = {
+        "id": path.stem,
+        "path": path,
+        "datetime": dt.datetime(2018, 12, 31, 23, 59, tzinfo=dt.UTC),
+        "date_source": "csv",
+        "gsd_m": 0.5,
+        "gsd_x_m": 0.5,
+        "gsd_y_m": 0.5,
+        "count": 3,
+        "dtype": "uint8",
+        "band_names": ("red", "green", "blue"),
+        "rgb_bands": (1, 2, 3),
+        "nodata": None,
+        "mask_kind": "none",
+        "stretch_low": None,
+        "stretch_high": None,
+        "crs_wkt": "WKT",
+        "footprint": footprint(GRID.transform, 60, 40, GRID.crs),
+        "licence": "CC0",
+        "file_fingerprint": "f" * 64,
+        **PLACE,
+        **changes,
+    }
+    return Scene(**values)  # type: ignore[arg-type]  # every field is given
+
+
+def test_a_catalogue_comes_back(tmp_path: Path) -> None:
+    scenes = [scene(tmp_path / "a.tif"), scene(tmp_path / "b.jp2", nodata=0.0, mask_kind="nodata", notes=("one", "two"))]
+    write_scenes(tmp_path / "c.parquet", scenes)
+    assert read_scenes(tmp_path / "c.parquet") == scenes
+
+
+def test_december_belongs_to_its_own_year() -> None:
+    found = scene(Path("a.tif"))
+    assert (found.year, found.quarter, found.date) == (2018, 4, dt.date(2018, 12, 31))
+    quarters = [scene(Path("a"), datetime=dt.datetime(2020, month, 1, tzinfo=dt.UTC)).quarter for month in range(1, 13)]
+    assert quarters == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
+
+
+def test_every_row_is_a_stac_item(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "c.parquet", [scene(tmp_path / "a.tif"), scene(tmp_path / "b.tif", crs="WKT OF MY OWN")])
+    frame = gpd.read_parquet(tmp_path / "c.parquet")
+    assert frame.crs.to_epsg() == 4326 and len(frame) == 2
+    boxes = pq.read_table(tmp_path / "c.parquet")["bbox"].to_pylist()
+    for row, box in zip(frame.to_dict("records"), boxes, strict=True):
+        assert row["type"] == "Feature" and row["stac_version"] == "1.1.0"
+        assert row["id"] and row["collection"] and list(row["links"]) == []
+        assert tuple(box.values()) == row["geometry"].bounds
+        assert row["geometry"].is_valid and row["geometry"].exterior.is_ccw
+        assert row["datetime"].tzinfo is not None and row["datetime"].year == 2018
+        assert row["assets"]["image"]["href"] == row["path"] and list(row["assets"]["image"]["roles"]) == ["data"]
+        assert list(row["proj:shape"]) == [40, 60] and list(row["proj:transform"]) == list(GRID.transform)
+        assert "projection" in row["stac_extensions"][0] and row["gsd"] == row["gsd_m"] == 0.5
+        assert row["date"] == dt.date(2018, 12, 31) and row["quarter"] == 4
+    assert frame["proj:code"].isna().tolist() == [False, True] and frame["proj:code"][0] == "EPSG:32640"
+
+
+def test_the_geoparquet_metadata_is_complete(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "c.parquet", [scene(tmp_path / "a.tif")])
+    schema = pq.read_schema(tmp_path / "c.parquet")
+    geo = json.loads(schema.metadata[b"geo"])
+    column = geo["columns"][geo["primary_column"]]
+    assert geo["version"] == "1.1.0" and column["encoding"] == "WKB" and column["geometry_types"] == ["Polygon"]
+    assert column["crs"]["id"] == {"authority": "EPSG", "code": 4326}
+    np.testing.assert_allclose(column["bbox"], shapely.total_bounds([scene(tmp_path / "a.tif").footprint]))
+    assert schema.metadata[b"schema_version"] == b"1" and schema.field("date").type == pa.date32()
+
+
+def test_equal_scenes_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("c", "d"):
+        write_scenes(tmp_path / f"{name}.parquet", [scene(tmp_path / "a.tif")])
+    assert (tmp_path / "c.parquet").read_bytes() == (tmp_path / "d.parquet").read_bytes()
+
+
+def test_other_files_are_no_catalogue(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cgeartheye catalog"):
+        read_scenes(tmp_path / "missing.parquet")
+    (tmp_path / "text.parquet").write_text("hello")
+    with pytest.raises(DataError, match=r"text\.parquet"):
+        read_scenes(tmp_path / "text.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    with pytest.raises(DataError, match="schema_version"):
+        read_scenes(tmp_path / "other.parquet")
+
+
+def test_a_scene_is_read_by_its_plan(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 2000, (4, 40, 60), dtype=np.uint16)
+    write_geotiff(tmp_path / "a.tif", array, RasterSpec.on(GRID, count=4, dtype="uint16"))
+    found = scene(tmp_path / "a.tif", count=4, rgb_bands=(4, 2, 1), stretch_low=100.0, stretch_high=1120.0, dtype="uint16")
+    expected = np.clip(np.rint((array[[3, 1, 0]] - 100.0) / 4), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    with open_raster(found) as raster:
+        np.testing.assert_array_equal(read_window(raster)[0], expected)
+    np.testing.assert_array_equal(read_on_grid(found, GRID)[0], expected)
+    with open_raster(replace(found, rgb_bands=(1, 2, 3))) as raster:
+        assert raster.plan.bands == (1, 2, 3)
+    for other in ({"count": 3}, {"width": 61}, {"dtype": "uint8"}):
+        with (
+            pytest.raises(DataError, match=r"not the file that was catalogued(?s:.*)again"),
+            open_raster(replace(found, **other)),
+        ):
+            pass
