@@ -61,7 +61,9 @@ def test_bootstrap_interval_is_the_binomial_one() -> None:
 def test_equal_methods_gain_nothing_and_pairs_are_tighter_than_singles(maps: tuple[np.ndarray, np.ndarray]) -> None:
     truth, predicted = maps
     blocks = np.stack([confusion(t, p, 4) for t, p in zip(truth, predicted, strict=True)])
-    worse = np.stack([confusion(t, np.where(np.arange(60) < 3, (t + 1) % 4, p).astype(np.uint8), 4) for t, p in zip(*maps, strict=True)])
+    worse = np.stack(
+        [confusion(t, np.where(np.arange(60) < 3, (t + 1) % 4, p).astype(np.uint8), 4) for t, p in zip(*maps, strict=True)]
+    )
     table = score_table({"a": blocks, "b": blocks, "c": worse}, list("wxyz"), draws=500, seed=3)
     assert table["b"]["gain"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     gain, single = table["c"]["gain"], table["c"]["miou"]
