@@ -92,6 +92,8 @@ def _run(settings: PretrainSettings, stage: Stage, progress: Progress) -> None:
         metrics, clock = _train(settings, stage.folder, training, maker=maker, probe=probe, progress=progress)
         left_out = [{"row": row, "reason": reason} for row, reason in sorted(chips.left_out.items())]
     card = describe(reader, places, settings, {**metrics, "chips_left_out": len(left_out)})
+    if card["restricted_by"]:
+        progress.say(f"not for commercial use: the data's licence is {', '.join(card['restricted_by'])}")
     backbone = training.pair.teacher.backbone
     save_backbone(stage.folder, backbone, card)
     write_json(stage.folder / "left_out.json", left_out)

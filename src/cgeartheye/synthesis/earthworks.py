@@ -54,8 +54,8 @@ def _plots(piece: Polygon, rng: np.random.Generator) -> list[tuple[BaseGeometry,
 def _tracks(piece: Polygon, rng: np.random.Generator) -> BaseGeometry:
     left, top, right, bottom = piece.bounds
     lines = []
-    for _ in range(max(2, round(piece.area / 9000.0))):
-        corners = rng.uniform((left, top), (right, bottom), (5, 2))
+    for _ in range(max(2, round(piece.area / 16000.0))):
+        corners = rng.uniform((left, top), (right, bottom), (4, 2))
         at = shapely.get_coordinates(LineString(corners))
         for _ in range(4):
             near, far = 0.75 * at[:-1] + 0.25 * at[1:], 0.25 * at[:-1] + 0.75 * at[1:]

@@ -83,6 +83,8 @@ def render_world(settings: WorldSettings, out: Path, *, progress: Progress = SIL
     if (out / TRUTH).exists():
         return out
     write_json(out / BEGUN, begun)
+    for left_over in out.rglob(".*.tmp.*"):
+        left_over.unlink()  # of a killed call
     world = World(settings, out)
     with progress.task("rendering the world", 6) as advance:
         _render_all(settings, out, world, advance)

@@ -21,7 +21,7 @@ from cgeartheye.errors import DataError, InputError
 from cgeartheye.files import read_json, write_bytes, write_json
 from cgeartheye.tasks.colour import ColourModel
 from cgeartheye.tasks.heads import DenseHead, Kind
-from cgeartheye.tasks.untrained import untrained_backbone
+from cgeartheye.tasks.untrained import untrained_twin
 from cgeartheye.weights.backbone import Backbone
 from cgeartheye.weights.load import load_backbone
 
@@ -186,7 +186,7 @@ def _backbone(folder: Path, card: TaskCard, *, untrained: bool) -> Backbone:
             where=spec,
             remedy="give the head its own backbone back, or adapt again",
         )
-    return untrained_backbone(spec, backbone) if untrained else backbone
+    return untrained_twin(backbone) if untrained else backbone
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

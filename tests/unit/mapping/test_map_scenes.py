@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from pyproj import Geod
 from rasterio.features import shapes
+from scene_makers import CLASSES, CRS, landscape, make_task, write_scene
 
 from cgeartheye.errors import DataError, InputError
 from cgeartheye.files import read_json
@@ -26,10 +27,8 @@ from cgeartheye.mapping import map_scenes
 from cgeartheye.settings.map import MapSettings, PolygonSettings
 from cgeartheye.tasks.segmentation import load_task
 
-from conftest import CLASSES, CRS, TRANSFORM, landscape, make_task, write_scene
 
-
-def run(out: Path, task: Path, *scenes: Path, **others: Any) -> Path:  # noqa: ANN401 - fields of the settings
+def run(out: Path, task: Path, *scenes: Path, **others: Any) -> Path:
     return map_scenes(MapSettings(task=task, scenes=scenes, **{"workers": 0, **others}), out)
 
 
@@ -62,6 +61,16 @@ def in_memory(task: Path, picture: NDArray[np.uint8], window_px: int = 64, halo_
                 probabilities = torch.softmax(model(images), 1)[0].double().numpy()
             total[:, *place] += probabilities * weight(i, rows)[:, None] * weight(j, cols)
     return total[:, halo_px : halo_px + h, halo_px : halo_px + w]
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_task(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scene(tmp_path_factory.mktemp("scene") / "scene.tif", landscape(150, 231))
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ import torch
 from cgeartheye.errors import InputError, StaleStageError
 from cgeartheye.files import read_json
 from cgeartheye.pretraining import pretrain
+from cgeartheye.pretraining.card import restricted
 from cgeartheye.pretraining.watch import Watch, effective_rank, leave_one_out
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.weights.store import load_own
@@ -177,6 +178,11 @@ def test_plain_pictures_leave_their_names(shards: Callable[..., Path], place: Ca
     assert (out / "training_names.txt").read_text().splitlines() == ["field/01.jpg", "lake/00.jpg", "lake/02.jpg"]
     assert read_json(out / "manifest.json")["summary"]["steps"] == 2  # three places in batches of two
     assert read_json(out / "manifest.json")["summary"]["slots"] == 0
+
+
+def test_restricted_licences_are_marked() -> None:
+    names = ["CC-BY-4.0", "CC-BY-NC-SA-4.0", "research", "CC0-1.0", "free for scientific use", "public domain", "non-commercial"]
+    assert restricted(names) == ["CC-BY-NC-SA-4.0", "research", "free for scientific use", "non-commercial"]
 
 
 def test_no_shards_named(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -35,7 +34,7 @@ def landscape(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     return (spread * 255).astype(np.uint8)
 
 
-def write_scene(path: Path, picture: NDArray[np.uint8], **others: Any) -> Path:  # noqa: ANN401 - fields of the spec
+def write_scene(path: Path, picture: NDArray[np.uint8], **others: Any) -> Path:
     height, width = picture.shape[:2]
     values = {"crs": CRS, "transform": TRANSFORM, "count": 3, "block_px": 64, **others}
     write_geotiff(path, picture, RasterSpec(width=width, height=height, **values))
@@ -72,13 +71,3 @@ def make_task(folder: Path, *, window_px: int = 64, halo_px: int = 16, seed: int
     )
     save_task(folder / "task", card, heads)
     return folder / "task"
-
-
-@pytest.fixture(scope="module")
-def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_task(tmp_path_factory.mktemp("task"))
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_scene(tmp_path_factory.mktemp("scene") / "scene.tif", landscape(150, 231))
