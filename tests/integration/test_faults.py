@@ -1,4 +1,4 @@
-"""Bad input through the command line: messages name file, fault and remedy, exit codes are as documented, nothing else is lost."""
+"""Bad input through the command line: messages name file, fault and remedy, exit codes hold, and nothing else is lost."""
 
 from __future__ import annotations
 
