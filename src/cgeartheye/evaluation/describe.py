@@ -66,7 +66,7 @@ class Describer:
     progress: Progress
 
     def columns(self, pictures: PictureSet) -> list[Column]:
-        """Return all columns of a set, those of networks first."""
+        """Return all columns of a set, those of networks last."""
         return [column for columns in self._passes(pictures) for column in columns]
 
     def describe(self, pictures: PictureSet, folder: Path) -> Described:
@@ -77,7 +77,7 @@ class Describer:
         source = _Source(pictures)
         with self.progress.task(f"{pictures.name}: features", len(passes) * pictures.count, done) as advance:
             for columns in missing:
-                images = _counted(pictures.start() if columns[0].method in PLAIN else source.start(), advance)
+                images = _counted(source.stored() if columns[0].method in PLAIN else source.sized(), advance)
                 for column, values in zip(columns, self._run(columns, images, pictures.thumbnail_px), strict=True):
                     save_array(described.path(column), values)
         return described
@@ -86,7 +86,7 @@ class Describer:
         seeds = range(len(self.networks.known))
         learnt = [[Column(m, r, number) for r in self.readouts] for m in self.networks.methods for number in seeds]
         plain = [Column(method, "colour", 0) for method in PLAIN]
-        return [*learnt, [*plain, PIXELS] if pictures.thumbnail_px else plain]
+        return [[*plain, PIXELS] if pictures.thumbnail_px else plain, *learnt]
 
     def _run(self, columns: list[Column], images: Images, thumbnail_px: int | None) -> list[NDArray[np.float32]]:
         first = columns[0]
@@ -99,23 +99,32 @@ class Describer:
 
 
 class _Source:
-    """Pictures brought to their size, decoded once if all of them fit into a modest piece of memory."""
+    """A set's pictures as stored and brought to the networks' size, decoded once if the latter fit into a little memory."""
 
     def __init__(self, pictures: PictureSet) -> None:
         self._pictures = pictures
         side = pictures.size_px
-        self._keep = side is not None and 3 * pictures.count * side**2 <= _KEPT_BYTES
+        self._keeps = side is not None and 3 * pictures.count * side**2 <= _KEPT_BYTES
         self._kept: list[NDArray[np.uint8]] = []
 
-    def start(self) -> Images:
-        """Start a pass over the pictures, each (H, W, 3) uint8."""
-        if self._kept:
-            return self._kept
-        sized = (prepare(image, self._pictures.size_px).permute(1, 2, 0).numpy() for image in self._pictures.start())
-        if not self._keep:
-            return sized
-        self._kept = [np.ascontiguousarray(image) for image in sized]
-        return self._kept
+    def stored(self) -> Images:
+        """Yield the pictures as stored, each (H, W, 3) uint8."""
+        kept = []
+        for image in self._pictures.start():
+            if self._keeps:
+                kept.append(self._size(image))
+            yield image
+        self._kept = kept
+
+    def sized(self) -> Images:
+        """Yield the pictures at the networks' size, each (H, W, 3) uint8."""
+        if self._keeps and not self._kept:
+            self._kept = [self._size(image) for image in self._pictures.start()]
+        yield from self._kept if self._keeps else map(self._size, self._pictures.start())
+
+    def _size(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        sized = prepare(image, self._pictures.size_px).permute(1, 2, 0).numpy()
+        return np.array(sized, order="C")
 
 
 def _plain(images: Images, thumbnail_px: int | None) -> list[NDArray[np.float32]]:

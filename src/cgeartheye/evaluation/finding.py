@@ -33,12 +33,14 @@ class Asked:
     reader: ShardReader
     places: tuple[int, ...]
     """Numbers of the places in the reader."""
+    n_dates: tuple[int, ...]
+    """Dates of each of the reader's places."""
     pairs: int
     seed: int
 
     def dates(self, place: int, pair: int) -> tuple[int, int]:
         """Return (date of the query, date of the gallery) of a place for a pair."""
-        n = int(self.reader.n_dates()[place])
+        n = self.n_dates[place]
         return pair % n, (pair + 1) % n
 
     def name(self, place: int, date: int) -> str:
@@ -77,13 +79,14 @@ def find_places(wanted: RetrievalSet, settings: EvaluateSettings, out: Path, *, 
 def ask(wanted: RetrievalSet, seed: int) -> Asked:
     """Choose the places: those with two dates or more, the first ``places`` of them in the order of the hash of their names."""
     reader = ShardReader(wanted.curated)
-    several = [int(i) for i in np.flatnonzero(reader.n_dates() >= 2)]
+    n_dates = tuple(reader.n_dates().tolist())
+    several = [i for i, n in enumerate(n_dates) if n >= 2]
     if len(several) < 2:
         raise DataError(
             "fewer than two places have two dates", where=str(wanted.curated), remedy="curate scenes of several dates"
         )
     chosen = sorted(several, key=lambda i: hash_share(reader.place(i), "retrieval"))[: wanted.places]
-    return Asked(reader, tuple(sorted(chosen)), wanted.pairs, seed)
+    return Asked(reader, tuple(sorted(chosen)), n_dates, wanted.pairs, seed)
 
 
 def _smallest_side(asked: Asked) -> int:

@@ -118,7 +118,7 @@ def _know(spec: str | Path, seed: int) -> Known:
         init_seed=init_seed,
         scaled=any(bool((gamma != 1).any()) for gamma in scales),
         shape=(backbone.depth, backbone.width, backbone.patch_px),
-        seen=_training_names(Path(spec)),
+        seen=_training_names(spec) if isinstance(spec, Path) else frozenset(),
     )
 
 

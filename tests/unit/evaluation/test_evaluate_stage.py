@@ -17,6 +17,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from cgeartheye.errors import DataError, InputError, StaleStageError
 from cgeartheye.evaluation import evaluate
+from cgeartheye.evaluation.classification import listing, without_test_places
 from cgeartheye.evaluation.store import load_array
 from cgeartheye.files import read_json, sha256_file
 from cgeartheye.models.sizes import build
@@ -217,13 +218,25 @@ def test_a_finished_stage_is_not_touched(evaluated: tuple[EvaluateSettings, Path
         evaluate(settings.model_copy(update={"bootstrap": 300}), out)
 
 
-def test_places_are_drawn_together(pictures: Path, evaluated: tuple[EvaluateSettings, Path], tmp_path: Path) -> None:
-    settings = evaluated[0]
-    grouped = settings_for(pictures, *(settings.backbones or ()), folder={"group": "place"})  # type: ignore[arg-type] # paths
-    out = evaluate(grouped, tmp_path / "out")
-    value = {r["value"] for r in rows_of(out) if (r["method"], r["probe"]) == ("colour_mean_std", "knn")}
-    assert value == {r["value"] for r in rows_of(evaluated[1]) if (r["method"], r["probe"]) == ("colour_mean_std", "knn")}
-    assert "by place" in rows_of(out)[0]["protocol"]
+def test_places_are_drawn_together_and_never_on_both_sides(pictures: Path, tmp_path: Path) -> None:
+    settings = settings_for(pictures, folder={"group": "place"})
+    folder = settings.datasets[0]
+    found = listing(folder, tmp_path / "x.json")
+    kept = without_test_places(folder, found)
+    tested = {record.name.rsplit("_", 1)[0] for record in found.test}
+    assert {r.name for r in kept.train} == {r.name for r in found.train if r.name.rsplit("_", 1)[0] not in tested}
+    assert 0 < len(kept.train) < len(found.train)
+    assert kept.test == found.test
+    out = evaluate(settings.model_copy(update={"backbones": (trained(tmp_path / "b", init_seed=1),)}), tmp_path / "out")
+    rows = rows_of(out)
+    assert "by place" in rows[0]["protocol"]
+    assert rows[0]["n_test"] == len(found.test)
+
+
+def test_a_bank_that_places_use_up_is_refused(pictures: Path, tmp_path: Path) -> None:
+    folder = settings_for(pictures, folder={"group": "place", "split": {"test_share": 0.95}}).datasets[0]
+    with pytest.raises(DataError, match="nearly every place"):
+        without_test_places(folder, listing(folder, tmp_path / "x.json"))
 
 
 def test_wrong_requests_are_named(pictures: Path, tmp_path: Path) -> None:
