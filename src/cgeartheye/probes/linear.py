@@ -140,6 +140,7 @@ def _minimise(
     shape, penalty = theta.shape, 1 / (strength * len(inputs))
 
     def loss_and_slope(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Return the loss at ``flat`` (C * (d + 1),) and its slope there."""
         weights = flat.reshape(shape)
         logits = inputs @ weights.T  # (n, C)
         logits -= logits.max(axis=1, keepdims=True)

@@ -131,7 +131,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_strictly(model: VisionTransformer, state: Mapping[str, Tensor], *, where: Path) -> None:
-    """Copy ``state`` into ``model`` if every key and shape fits.
+    """Copy ``state``, for example ``norm.weight`` (D,), into ``model`` if every key and shape fits.
 
     Raises:
         DataError: naming the keys that are missing, unknown or of another shape.
