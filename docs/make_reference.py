@@ -1,4 +1,4 @@
-"""Write `docs/reference/<verb>.md` from the settings' own docstrings: every key, its default, what it means and where it is from."""
+"""Write `docs/reference/<verb>.md` from the settings' own docstrings: every key, its default, its meaning and origin."""
 
 from __future__ import annotations
 

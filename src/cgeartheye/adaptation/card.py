@@ -28,7 +28,7 @@ def model_card(card: TaskCard, windows: Windows) -> str:
         "Intervals are 95 % percentiles of a bootstrap over groups of ground. The first row is this model; the others are the",
         "same head on the untrained backbone and a logistic regression on single pixels' colours.\n",
         "## Limits\n",
-        "The scores hold for ground and seasons like the labelled ones. Confidences are calibrated on the validation windows only.",
+        "The scores hold for ground and seasons like the labelled ones. Confidences are calibrated on the validation windows.",
     ]
     return "\n".join(sections) + "\n"
 
@@ -38,10 +38,8 @@ def _scores(methods: Mapping[str, Any]) -> list[str]:
         return ["There was nothing to validate with: all labels lie in one group."]
     rows = ["| method | mIoU | accuracy | calibration error |", "|---|---|---|---|"]
     for method, row in methods.items():
-        error = row["calibration_error"]
-        rows.append(
-            f"| {method} | {_told(row['miou'])} | {_told(row['overall_accuracy'])} | {error['before']:.3f} -> {error['after']:.3f} |"
-        )
+        error = "{before:.3f} -> {after:.3f}".format(**row["calibration_error"])
+        rows.append(f"| {method} | {_told(row['miou'])} | {_told(row['overall_accuracy'])} | {error} |")
     return rows
 
 

@@ -115,7 +115,7 @@ def _valued(pixels: NDArray[np.uint8], known: dict[int, int], unknown: Counter[s
     table = np.full(256, IGNORED, np.uint8)
     for value, number in known.items():
         table[value] = number
-    for value in np.flatnonzero(counts):
-        if int(value) not in known:
-            unknown[str(int(value))] += int(counts[value])
+    for found in np.flatnonzero(counts).tolist():
+        if found not in known:
+            unknown[str(found)] += int(counts[found])
     return table[pixels]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,14 @@ from cgeartheye.adaptation.legend import IGNORED
 from cgeartheye.adaptation.loading import Windows
 from cgeartheye.adaptation.training import RARE, TrainingData, predictions, train_head
 from cgeartheye.adaptation.validation import Judged, calibration_error, fit_temperature, judge
-from cgeartheye.errors import InputError
 from cgeartheye.progress import Progress
 from cgeartheye.seeding import stream
 from cgeartheye.settings.adapt import AdaptSettings
 from cgeartheye.tasks.colour import fit_colour
 from cgeartheye.tasks.heads import build_head
-from cgeartheye.tasks.untrained import untrained_backbone
+from cgeartheye.tasks.untrained import untrained_twin
 from cgeartheye.weights.backbone import Backbone
 
-LOG = logging.getLogger(__name__)
 COLOUR_PIXELS: Final = 200_000
 """Pixels the colour regression is fitted on [ours]."""
 
@@ -96,14 +93,11 @@ class Trainer:
             judged = self._judge(lambda part: model(torch.from_numpy(images[list(part)]).permute(0, 3, 1, 2)))
         return self._result(model.state_dict(), judged, [])
 
-    def all(self, spec: str, backbone: Backbone) -> dict[str, Trained]:
+    def all(self, backbone: Backbone) -> dict[str, Trained]:
         """Train every method that is asked for; the first one is the task model."""
         trained = {"trained": self.head_on(backbone, "trained")}
         if self.settings.baselines:
-            try:
-                trained["untrained"] = self.head_on(untrained_backbone(spec, backbone), "untrained")
-            except InputError as error:
-                LOG.warning("no untrained baseline: %s", error.what)
+            trained["untrained"] = self.head_on(untrained_twin(backbone), "untrained")
             trained["colour"] = self.colour()
         return trained
 

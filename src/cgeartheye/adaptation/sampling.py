@@ -154,7 +154,8 @@ def _odds(windows: Iterable[Candidate]) -> NDArray[np.float64]:
         return np.zeros(0)
     share = counts.sum(0) / counts.sum()
     weight = np.divide(1, np.sqrt(share), out=np.zeros_like(share), where=share > 0)
-    return counts @ weight
+    odds: NDArray[np.float64] = counts @ weight
+    return odds
 
 
 def _draw(windows: Sequence[Candidate], odds: NDArray[np.float64], size: int, seed: int, name: str) -> list[Candidate]:

@@ -57,7 +57,7 @@ def adapt(settings: AdaptSettings, out: Path, *, progress: Progress = SILENT) ->
         windows = load_windows(settings, sizes[0], progress)
         layers = settings.head.layers or quarter_layers(backbone.depth)
         work = out / ".work" / backbone.fingerprint[:16]
-        trained = Trainer(windows, settings, layers, work, progress).all(spec, backbone)
+        trained = Trainer(windows, settings, layers, work, progress).all(backbone)
         scores = _scores(trained, windows, settings)
         card = _card(spec, out, backbone, layers, sizes, settings)
         card = _with_results(card, trained, windows, scores)
@@ -81,7 +81,7 @@ def window_sizes(window_px: int | None, halo_px: int | None, patch_px: int) -> t
 
 
 def _inputs(settings: AdaptSettings) -> dict[str, Path]:
-    inputs = {}
+    inputs: dict[str, Path] = {}
     for number, pair in enumerate(settings.pairs):
         inputs |= {f"images_{number}": pair.images, f"masks_{number}": pair.masks}
     spec = str(settings.backbone)

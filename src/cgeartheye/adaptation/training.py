@@ -150,7 +150,7 @@ def _step(state: _State, data: TrainingData, settings: HeadSettings, seed: int) 
     for group in state.optimiser.param_groups:
         group["lr"] = _rate(state.step, settings)
     state.optimiser.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     state.optimiser.step()
     state.step += 1
     return float(loss.detach())

@@ -102,7 +102,7 @@ def _windows(block: Superblock, read: Read, result: BlockSums) -> Iterator[tuple
         try:
             pixels, valid = source(window)
         except DataError as error:
-            LOG.warning("window %d, %d is lost: %s", i, j, error.what)
+            LOG.info("window %d, %d is lost: %s", i, j, error.what)
             result.lost.append((i, j))
             continue
         result.valid[region.within(block.region)] = valid[region.within(window)]
@@ -160,4 +160,4 @@ def predict_picture(predict: Predict, picture: NDArray[np.uint8], plan: WindowPl
     for block in plan.blocks():
         part = block_sums(predict, block, lambda w: (picture[w.slices], everywhere[w.slices]), classes=classes)
         total[:, *block.support.slices] += part.sums
-    return total.astype(np.float32) / ONE
+    return total.astype(np.float32) / np.float32(ONE)

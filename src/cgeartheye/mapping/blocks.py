@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
@@ -28,8 +28,11 @@ from cgeartheye.geometry.blending import decide
 from cgeartheye.geometry.windows import Superblock, Window, WindowPlan
 from cgeartheye.inference.windowed import BlockSums, block_sums
 from cgeartheye.mapping.source import SceneSource
-from cgeartheye.progress import Progress
+from cgeartheye.progress import Advance, Progress
 from cgeartheye.tasks.segmentation import TaskCard, load_task
+
+WORTH_A_PROCESS: Final = 4
+"""Fewer missing superblocks are computed without starting processes, each of which takes seconds to load [ours]."""
 
 
 @dataclass(frozen=True)
@@ -76,27 +79,45 @@ class Stored:
     lost: list[tuple[int, int]]
 
 
-def run_blocks(job: Job, *, workers: int, progress: Progress) -> None:
-    """Compute every superblock whose file does not exist.
+class Workers:
+    """Processes that compute superblocks; started at the first need and shared by all scenes and methods of a stage."""
 
-    Raises:
-        ResourceError: if the disk is full or a worker process died.
-        InputError, DataError: if the task model cannot be loaded.
-    """
-    blocks = list(job.plan.blocks())
-    missing = [block for block in blocks if not job.file(block).exists()]
-    with progress.task(f"map {job.source.path.stem} ({job.method})", len(blocks), len(blocks) - len(missing)) as advance:
-        if workers <= 1 or len(missing) <= 1:
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def run(self, job: Job, progress: Progress) -> None:
+        """Compute every superblock of a job whose file does not exist.
+
+        Raises:
+            ResourceError: if the disk is full or a worker process died.
+            InputError, DataError: if the task model cannot be loaded.
+        """
+        blocks = list(job.plan.blocks())
+        missing = [block for block in blocks if not job.file(block).exists()]
+        with progress.task(f"map {job.source.path.stem} ({job.method})", len(blocks), len(blocks) - len(missing)) as advance:
+            if self.count > 1 and (self._pool is not None or len(missing) >= WORTH_A_PROCESS):
+                self._run_apart(job, missing, advance)
+                return
             with _one_thread():
                 for block in missing:
                     run_block(job, block)
                     advance(1)
-            return
+
+    def _run_apart(self, job: Job, missing: list[Superblock], advance: Advance) -> None:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self.count, multiprocessing.get_context("spawn"), _begin_worker)
         try:
-            with ProcessPoolExecutor(min(workers, len(missing)), multiprocessing.get_context("spawn"), _begin_worker) as pool:
-                for future in as_completed([pool.submit(run_block, job, block) for block in missing]):
-                    future.result()
-                    advance(1)
+            for future in as_completed([self._pool.submit(run_block, job, block) for block in missing]):
+                future.result()
+                advance(1)
         except BrokenProcessPool as error:
             raise ResourceError(
                 "a worker process was ended from outside, most likely for want of memory",
@@ -155,7 +176,7 @@ def frame(outer: Window, inner: Window) -> list[Window]:
     return [part for part in parts if part]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=3)
 def _model(task: Path, method: str) -> tuple[nn.Module, TaskCard]:
     """Load a model once a process."""
     return load_task(task, method)

@@ -10,17 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cgeartheye.errors import DataError
 from cgeartheye.files import write_bytes
 from cgeartheye.geometry.grid import Grid
 from cgeartheye.mapping.finish import NODATA
 from cgeartheye.mapping.source import SceneSource
-from cgeartheye.rasters.reader import open_raster, read_on_grid, read_values_on_grid
+from cgeartheye.rasters.reader import Raster, open_raster, read_on_grid, read_values_on_grid
 from cgeartheye.tasks.segmentation import TaskClass
 
 LONGEST_PX: Final = 1200
 """Longer side of a preview [ours]."""
 STRIP_PX: Final = 2**24
 """Scene pixels that are read at once [ours]."""
+SMALLEST_PX: Final = 8
+"""Side of the parts of a preview that are given up where a scene is broken [ours]."""
 EMPTY: Final = 255
 """Red, green and blue where there is nothing."""
 
@@ -36,9 +39,27 @@ def preview_grid(source: SceneSource) -> Grid:
 def scene_preview(source: SceneSource, path: Path) -> None:
     """Write the scene in its colours, white without data."""
     with open_raster(source.path) as raster:
-        strips = [read_on_grid(raster, strip) for strip in _strips(source)]
-    picture = np.concatenate([np.where(valid[..., None], colours, EMPTY) for colours, valid in strips])
+        strips = [_colours(raster, strip) for strip in _strips(source)]
+    picture = np.concatenate(strips)
     _write(path, Image.fromarray(picture.astype(np.uint8)))
+
+
+def _colours(raster: Raster, grid: Grid) -> NDArray[np.uint8]:
+    """Read (H, W, 3) uint8 colours of a grid, empty where there is no data and in the smallest parts that cannot be read."""
+    try:
+        colours, valid = read_on_grid(raster, grid)
+    except DataError:
+        if max(grid.height, grid.width) <= SMALLEST_PX:
+            return np.full((grid.height, grid.width, 3), EMPTY, np.uint8)
+        if grid.height > grid.width:
+            half = grid.height // 2
+            parts = [grid.window(0, 0, half, grid.width), grid.window(half, 0, grid.height - half, grid.width)]
+            return np.concatenate([_colours(raster, part) for part in parts])
+        half = grid.width // 2
+        parts = [grid.window(0, 0, grid.height, half), grid.window(0, half, grid.height, grid.width - half)]
+        return np.concatenate([_colours(raster, part) for part in parts], axis=1)
+    colours[~valid] = EMPTY
+    return colours
 
 
 def class_preview(raster_path: Path, source: SceneSource, classes: tuple[TaskClass, ...], path: Path) -> None:

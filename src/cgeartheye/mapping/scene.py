@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterWindow
 
-from cgeartheye.errors import DataError, InputError
+from cgeartheye.errors import DataError
 from cgeartheye.files import read_json, write_json
 from cgeartheye.geometry.windows import Window, WindowPlan, check_lattice
-from cgeartheye.mapping.blocks import Job, run_blocks
+from cgeartheye.mapping.blocks import Job, Workers
 from cgeartheye.mapping.finish import Counts, Targets, assemble, block_px
 from cgeartheye.mapping.previews import class_preview, scene_preview
 from cgeartheye.mapping.scores import block_confusions
@@ -50,7 +51,7 @@ class SceneTask:
     settings: MapSettings
 
 
-def map_scene(todo: SceneTask, progress: Progress) -> dict[str, Any]:
+def map_scene(todo: SceneTask, workers: Workers, progress: Progress) -> dict[str, Any]:
     """Map one scene, or return the record of an earlier run.
 
     Returns: what ``scene.json`` says.
@@ -68,14 +69,16 @@ def map_scene(todo: SceneTask, progress: Progress) -> dict[str, Any]:
     state = todo.folder / ".state"
     _sweep(todo.folder)
     job = Job(todo.task, "trained", source, plan, todo.settings.batch, state / "trained")
-    run_blocks(job, workers=todo.settings.workers, progress=progress)
+    workers.run(job, progress)
     counts = _rasters(job, todo, progress)
     if todo.settings.polygons.on:
         _polygons(job, todo, progress)
-    scores = _scores(job, todo, progress) if todo.truth else None
+    scores, problem = _judge(job, todo, workers, progress)
     scene_preview(source, todo.folder / "scene_preview.png")
     class_preview(todo.folder / "classes.tif", source, todo.card.classes, todo.folder / "preview.png")
-    record = _record(todo, source, plan, counts, scores)
+    record = {**_record(todo, source, plan, counts), "miou": None, "truth_problem": problem}
+    if scores is not None:
+        record["miou"] = {method: row["miou"] for method, row in scores["methods"].items()}
     shutil.rmtree(state)
     write_json(record_path, record)
     return record
@@ -138,19 +141,42 @@ def _polygons(job: Job, todo: SceneTask, progress: Progress) -> None:
     )
 
 
-def _scores(job: Job, todo: SceneTask, progress: Progress) -> dict[str, Any]:
-    """Score the map, and the baselines' maps if asked for, and write ``scores.json`` and the truth's preview."""
-    truth, settings = todo.truth, todo.settings
-    if truth is None:
-        raise InputError("scores need truth", where="map.truth")
-    maps = {"trained": todo.folder / "classes.tif"}
-    if settings.baselines:
-        maps |= {method: _baseline(job, todo, method, progress) for method in methods(todo.task) if method != "trained"}
+def _judge(
+    job: Job, todo: SceneTask, workers: Workers, progress: Progress
+) -> tuple[dict[str, Any] | None, dict[str, str] | None]:
+    """Return the scores, and what is wrong with the truth; a map is not lost for a bad truth."""
+    if todo.truth is None:
+        return None, None
+    try:
+        return _scores(job, todo, todo.truth, _baselines(job, todo, workers, progress)), None
+    except DataError as error:
+        LOG.warning("no scores: %s", error)
+        progress.say(f"map: no scores of {todo.scene.stem}: {error.what}")
+        return None, {"path": error.where or str(todo.truth), "reason": error.what, "remedy": error.remedy or ""}
+
+
+def _baselines(job: Job, todo: SceneTask, workers: Workers, progress: Progress) -> dict[str, Path]:
+    """Map the scene with each baseline, for its scores only; return their class rasters."""
+    maps = {}
+    state = job.state.parent
+    for method in methods(todo.task) if todo.settings.baselines else ():
+        if method != job.method:
+            other = replace(job, method=method, state=state / method)
+            workers.run(other, progress)
+            maps[method] = state / f"{method}.tif"
+            assemble(other, todo.card.classes, Targets(maps[method]), progress=progress)
+    return maps
+
+
+def _scores(job: Job, todo: SceneTask, truth: Path, baselines: Mapping[str, Path]) -> dict[str, Any]:
+    """Score the map and the baselines' maps, and write ``scores.json`` and the truth's preview."""
+    settings, classes = todo.settings, todo.card.classes
+    maps = {"trained": todo.folder / "classes.tif", **baselines}
     counted = {
-        method: block_confusions(path, truth, job.source, todo.card.classes, side_px=settings.score_block_px)
+        method: block_confusions(path, truth, job.source, classes, side_px=settings.score_block_px)
         for method, path in maps.items()
     }
-    names = [c.name for c in todo.card.classes]
+    names = [c.name for c in classes]
     confusions = {method: blocks for method, (blocks, _) in counted.items()}
     scores = {
         "schema_version": 1,
@@ -162,23 +188,11 @@ def _scores(job: Job, todo: SceneTask, progress: Progress) -> dict[str, Any]:
         "methods": score_table(confusions, names, draws=settings.bootstrap, seed=settings.seed),
     }
     write_json(todo.folder / "scores.json", scores)
-    class_preview(truth, job.source, todo.card.classes, todo.folder / "truth_preview.png")
+    class_preview(truth, job.source, classes, todo.folder / "truth_preview.png")
     return scores
 
 
-def _baseline(job: Job, todo: SceneTask, method: str, progress: Progress) -> Path:
-    """Map the scene with a baseline, for its scores only."""
-    state = job.state.parent
-    other = Job(job.task, method, job.source, job.plan, job.batch, state / method)
-    run_blocks(other, workers=todo.settings.workers, progress=progress)
-    path = state / f"{method}.tif"
-    assemble(other, todo.card.classes, Targets(path), progress=progress)
-    return path
-
-
-def _record(
-    todo: SceneTask, source: SceneSource, plan: WindowPlan, counts: Counts, scores: dict[str, Any] | None
-) -> dict[str, Any]:
+def _record(todo: SceneTask, source: SceneSource, plan: WindowPlan, counts: Counts) -> dict[str, Any]:
     mapped = int(counts.pixels.sum())
     return {
         "schema_version": 1,
@@ -196,5 +210,4 @@ def _record(
         "lost": [list(index) for index in sorted(counts.lost)],
         "unmapped_share": round(counts.unmapped / (plan.height * plan.width), 6),
         "shares": {c.name: round(int(n) / max(mapped, 1), 6) for c, n in zip(todo.card.classes, counts.pixels, strict=True)},
-        "miou": None if scores is None else {method: row["miou"] for method, row in scores["methods"].items()},
     }

@@ -58,10 +58,11 @@ def block_confusions(
             if counts.any():
                 found.append(counts)
     if not found:
+        wanted = ", ".join(str(c.value) for c in classes)
         raise DataError(
             "labels no mapped pixel of the scene",
             where=str(truth),
-            remedy=f"check that it lies on {source.path.name} and holds the classes' values: {', '.join(str(c.value) for c in classes)}",
+            remedy=f"check that it lies on {source.path.name} and holds the classes' values: {wanted}",
         )
     return np.stack(found), left
 
@@ -82,7 +83,8 @@ def _truth(raster: Raster, source: SceneSource, window: Window) -> NDArray[np.ui
 
 def _values(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
     if values.dtype != np.uint8:
-        raise DataError(f"holds {values.dtype}, not 8-bit class values", where=str(path), remedy="convert it: gdal_translate -ot Byte")
+        remedy = "convert it: gdal_translate -ot Byte"
+        raise DataError(f"holds {values.dtype}, not 8-bit class values", where=str(path), remedy=remedy)
     return values.astype(np.uint8)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 from cgeartheye.errors import DataError, InputError
 from cgeartheye.files import write_json
+from cgeartheye.mapping.blocks import Workers
 from cgeartheye.mapping.scene import SceneTask, map_scene
 from cgeartheye.progress import SILENT, Progress
 from cgeartheye.settings.map import MapSettings
@@ -36,7 +38,9 @@ def map_scenes(settings: MapSettings, out: Path, *, progress: Progress = SILENT)
         if stage.finished:
             return out
         _, card = load_task(settings.task)
-        records, left_out = _map_all(settings, settings.task, card, out, progress)
+        with Workers(settings.workers) as workers:
+            todo = _todo(settings, settings.task, card, out)
+            records, left_out = _map_all(todo, workers, progress)
         write_json(out / "left_out.json", left_out)
         if not records:
             raise DataError(
@@ -48,19 +52,30 @@ def map_scenes(settings: MapSettings, out: Path, *, progress: Progress = SILENT)
     return out
 
 
+def _todo(settings: MapSettings, task: Path, card: TaskCard, out: Path) -> dict[str, SceneTask]:
+    return {
+        name: SceneTask(
+            settings.scenes[number], settings.truth[number] if settings.truth else None, out / name, task, card, settings
+        )
+        for number, name in enumerate(scene_names(settings.scenes))
+    }
+
+
 def _map_all(
-    settings: MapSettings, task: Path, card: TaskCard, out: Path, progress: Progress
+    todo: dict[str, SceneTask], workers: Workers, progress: Progress
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
     records: dict[str, dict[str, Any]] = {}
     left_out = []
-    for number, name in enumerate(scene_names(settings.scenes)):
-        scene, truth = settings.scenes[number], settings.truth[number] if settings.truth else None
+    for name, scene_task in todo.items():
         try:
-            records[name] = map_scene(SceneTask(scene, truth, out / name, task, card, settings), progress)
+            records[name] = map_scene(scene_task, workers, progress)
+            if records[name]["truth_problem"]:
+                left_out.append(records[name]["truth_problem"])
         except DataError as error:
             LOG.warning("left out: %s", error)
-            progress.say(f"map: {scene.name} is left out: {error.what}")
-            left_out.append({"path": error.where or str(scene), "reason": error.what, "remedy": error.remedy or ""})
+            shutil.rmtree(scene_task.folder, ignore_errors=True)
+            progress.say(f"map: {scene_task.scene.name} is left out: {error.what}")
+            left_out.append({"path": error.where or str(scene_task.scene), "reason": error.what, "remedy": error.remedy or ""})
     return records, left_out
 
 

@@ -6,16 +6,14 @@ n blocks, C classes, m draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgeartheye.errors import ShapeError
 from cgeartheye.seeding import stream
-
-Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""Maps (..., C, C) confusions to (...) or (..., C) scores."""
 
 
 def confusion(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
@@ -60,7 +58,8 @@ def overall_accuracy(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the share of labelled pixels that are right: (..., C, C + 1) -> (...); NaN if none is labelled."""
     hit = np.diagonal(counts, axis1=-2, axis2=-1).sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return hit / counts.sum((-2, -1))
+        accuracy: NDArray[np.float64] = hit / counts.sum((-2, -1))
+    return accuracy
 
 
 def resampled(blocks: NDArray[np.int64], draws: int, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -83,8 +82,8 @@ def interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, f
 
 
 def score_table(
-    confusions: dict[str, NDArray[np.int64]], names: list[str], *, draws: int, seed: int
-) -> dict[str, dict[str, object]]:
+    confusions: Mapping[str, NDArray[np.int64]], names: list[str], *, draws: int, seed: int
+) -> dict[str, dict[str, Any]]:
     """Return every score of every method with its interval, and what the first method gains over the others.
 
     Args:
@@ -99,14 +98,14 @@ def score_table(
     pooled = {m: blocks.sum(0).astype(np.float64) for m, blocks in confusions.items()}
     drawn = {m: resampled(blocks, draws, stream(seed, "block bootstrap")) for m, blocks in confusions.items()}
     first = next(iter(confusions))
-    table: dict[str, dict[str, object]] = {}
-    for method in confusions:
+    table: dict[str, dict[str, Any]] = {}
+    for method, blocks in confusions.items():
         by_class, by_class_drawn = iou(pooled[method]), iou(drawn[method])
         table[method] = {
             "miou": _scored(mean_iou(pooled[method]), mean_iou(drawn[method])),
             "overall_accuracy": _scored(overall_accuracy(pooled[method]), overall_accuracy(drawn[method])),
             "iou": {name: _scored(by_class[k], by_class_drawn[:, k]) for k, name in enumerate(names)},
-            "blocks": len(confusions[method]),
+            "blocks": len(blocks),
             "pixels": int(pooled[method].sum()),
         }
         if method != first:

@@ -94,7 +94,7 @@ def roof_heights(
     hip = np.minimum(slope, np.clip((half_u - along) / half_v, 0, 1))
     arch = 1.0 - across * across
     profile = np.select([form == GABLE, form == HIP, form == ARCH], [slope, hip, np.clip(arch, 0, 1)], 0.0)
-    return (buildings.eaves[ids] + buildings.rise[ids] * profile).astype(np.float32)
+    return np.asarray(buildings.eaves[ids] + buildings.rise[ids] * profile, dtype=np.float32)
 
 
 def pick_roofs(rng: np.random.Generator, count: int) -> Floats:

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from cgeartheye.seeding import stream
 from cgeartheye.synthesis.buildings import Floats
+from cgeartheye.synthesis.layout import Layout
 from cgeartheye.synthesis.noise import enlarge, fractal, sample
-from cgeartheye.synthesis.seasons import DECIDUOUS, EVERGREEN, ORCHARD_LEAF
+from cgeartheye.synthesis.seasons import DECIDUOUS, EVERGREEN, ORCHARD_LEAF, SPOIL
 from cgeartheye.synthesis.uses import CLASSES
 
 TINTS: Final = 8
 """Crowns of one species come in this many shades."""
-DENSITY: Final = {"dense_housing": 1 / 260, "sparse_housing": 1 / 230, "grass": 1 / 1500, "bare": 1 / 6000, "field": 1 / 30000}
+DENSITY: Final = {"dense_housing": 1 / 260, "sparse_housing": 1 / 230, "grass": 1 / 1500, "bare": 1 / 9000, "field": 1 / 30000}
 """Scattered trees per square metre."""
 
 
@@ -54,12 +55,12 @@ class Stand:
         return self.classes[row, column], on_map & ~self.built[row, column]
 
 
-def plant(seed: int, size_m: float, stand: Stand, orchards: Floats, hedges: Floats) -> Trees:
-    """Return all trees: forest, orchards, hedges and scattered ones; shorter trees first."""
+def plant(seed: int, size_m: float, stand: Stand, layout: Layout) -> Trees:
+    """Return all trees - forest, orchards, hedges and scattered ones - and heaps of spoil, which are drawn the same way."""
     rng = stream(seed, "trees")
     mix = enlarge(fractal(rng, 256, 1.4), 256, 256)
-    parts = [_forest(rng, size_m, stand, mix), _orchard(rng, size_m, stand, orchards, mix)]
-    parts += [_single(rng, stand, hedges, size_m, mix)]
+    parts = [_forest(rng, size_m, stand, mix), _orchard(rng, size_m, stand, layout.orchards, mix)]
+    parts += [_single(rng, stand, layout.hedges, size_m, mix), _heaps(rng, stand, layout.heaps)]
     parts += [_single(rng, stand, _scatter(rng, size_m, stand), size_m, mix)]
     return Trees(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
@@ -108,6 +109,14 @@ def _single(rng: np.random.Generator, stand: Stand, at: Floats, size_m: float, m
     at = at[free & (classes != CLASSES.index("water"))]
     radius = np.clip(rng.gamma(12.0, 0.19, len(at)), 1.2, 4.0)
     return _columns(rng, at, radius, _stand_species(rng, at, size_m, mix))
+
+
+def _heaps(rng: np.random.Generator, stand: Stand, at: Floats) -> _Columns:
+    classes, free = stand.at(at)
+    at = at[free & (classes == CLASSES.index("bare"))]
+    radius = rng.uniform(1.6, 4.4, len(at))
+    columns = _columns(rng, at, radius, np.full(len(at), SPOIL, dtype=np.int64))
+    return (*columns[:3], 0.55 * radius, *columns[4:])
 
 
 def _columns(rng: np.random.Generator, at: Floats, radius: Floats, species: NDArray[np.int64]) -> _Columns:

@@ -83,6 +83,8 @@ def render_world(settings: WorldSettings, out: Path, *, progress: Progress = SIL
     if (out / TRUTH).exists():
         return out
     write_json(out / BEGUN, begun)
+    for left_over in out.rglob(".*.tmp.*"):
+        left_over.unlink()  # of a killed call
     world = World(settings, out)
     with progress.task("rendering the world", 6) as advance:
         _render_all(settings, out, world, advance)
@@ -226,7 +228,7 @@ def _truth(world: World, chips: list[Chip]) -> dict[str, Any]:
     folders = ("scenes", "mosaics", "layers", "labels")
     files = sorted(p.relative_to(out).as_posix() for f in folders for p in (out / f).rglob("[!.]*") if p.is_file())
     files += ["benchmark/chips.json", "hold_out.geojson"]
-    counts = {part: {name: 0 for name in CLASSES} for part in ("train", "test")}
+    counts = {part: dict.fromkeys(CLASSES, 0) for part in ("train", "test")}
     for chip in chips:
         counts[chip.part][chip.label] += 1
     return {

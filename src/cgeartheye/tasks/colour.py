@@ -59,8 +59,8 @@ def fit_colour(colours: Tensor, labels: Tensor, classes: int, *, penalty: float 
     def loss() -> Tensor:
         optimiser.zero_grad()
         value = F.cross_entropy(model._logits(terms), labels) + penalty * model.weight.square().sum()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimiser.step(loss)
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
     return model.eval()

@@ -21,7 +21,7 @@ from cgeartheye.errors import DataError, InputError
 from cgeartheye.files import read_json, write_bytes, write_json
 from cgeartheye.tasks.colour import ColourModel
 from cgeartheye.tasks.heads import DenseHead, Kind
-from cgeartheye.tasks.untrained import untrained_backbone
+from cgeartheye.tasks.untrained import untrained_twin
 from cgeartheye.weights.backbone import Backbone
 from cgeartheye.weights.load import load_backbone
 
@@ -180,12 +180,13 @@ def _backbone(folder: Path, card: TaskCard, *, untrained: bool) -> Backbone:
         spec = str(place)
     backbone = load_backbone(spec)
     if backbone.fingerprint != card.backbone_fingerprint:
+        found, wanted = backbone.fingerprint[:12], card.backbone_fingerprint[:12]
         raise DataError(
-            f"is another backbone than the head was trained on ({backbone.fingerprint[:12]}, not {card.backbone_fingerprint[:12]})",
+            f"is another backbone than the head was trained on ({found}, not {wanted})",
             where=spec,
             remedy="give the head its own backbone back, or adapt again",
         )
-    return untrained_backbone(spec, backbone) if untrained else backbone
+    return untrained_twin(backbone) if untrained else backbone
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

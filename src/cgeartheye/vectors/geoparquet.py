@@ -8,6 +8,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from cgeartheye.files import atomic_path
@@ -48,13 +49,11 @@ def write_polygons(
 
 def to_ground(polygons: Sequence[Polygon], transform: Affine6) -> list[Polygon]:
     """Move polygons from pixels to the raster's coordinate system, counter-clockwise shells as the format asks."""
-    moved = shapely.transform(
-        np.array(polygons, dtype=object), lambda xy: np.stack(apply(transform, xy[:, 0], xy[:, 1]), axis=1)
-    )
+    moved = shapely.transform(np.array(polygons, dtype=object), lambda xy: np.stack(apply(transform, xy[:, 0], xy[:, 1]), axis=1))
     return [shapely.orient_polygons(polygon) for polygon in moved]
 
 
-def areas_m2(polygons: Sequence[Polygon], crs: str) -> np.ndarray:
+def areas_m2(polygons: Sequence[Polygon], crs: str) -> NDArray[np.float64]:
     """Return the area of each polygon on the WGS84 ellipsoid, in square metres.
 
     Areas in map units are wrong by the square of the map's scale: 0.1 % in UTM, a factor of four in Web Mercator at 60 degrees.
@@ -68,4 +67,5 @@ def areas_m2(polygons: Sequence[Polygon], crs: str) -> np.ndarray:
     moved = shapely.transform(
         np.array(polygons, dtype=object), lambda xy: np.stack(project.transform(xy[:, 0], xy[:, 1]), axis=1)
     )
-    return np.round(shapely.area(moved), 4)
+    areas: NDArray[np.float64] = np.round(shapely.area(moved), 4)
+    return areas

@@ -40,7 +40,7 @@ class Region:
     @property
     def pixels(self) -> int:
         """Number of pixels: the area of an outline on pixel borders."""
-        return round(self.polygon.area)
+        return round(float(self.polygon.area))
 
     @property
     def first(self) -> tuple[float, float]:
@@ -161,5 +161,6 @@ def _without_collinear(polygon: Polygon) -> Polygon:
 def _corners(coordinates: object) -> NDArray[np.float64]:
     ring = np.asarray(coordinates)[:-1, :2]
     ahead, behind = np.roll(ring, -1, axis=0) - ring, ring - np.roll(ring, 1, axis=0)
-    turns = (ahead[:, 0] * behind[:, 1] - ahead[:, 1] * behind[:, 0]) != 0
-    return ring[turns]
+    turns: NDArray[np.bool_] = (ahead[:, 0] * behind[:, 1] - ahead[:, 1] * behind[:, 0]) != 0
+    corners: NDArray[np.float64] = ring[turns]
+    return corners

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from cgeartheye.geometry.windows import WindowPlan
 
 
 @given(st.integers(0, 40).map(lambda n: 2 * n), st.integers(1, 60), st.integers(1, 6))
-def test_neighbours_add_up_to_one(halo, extra, count):
+def test_neighbours_add_up_to_one(halo: int, extra: int, count: int) -> None:
     core = halo + extra
     total = np.zeros(count * core + 2 * halo)
     for index in range(count):
@@ -17,7 +19,7 @@ def test_neighbours_add_up_to_one(halo, extra, count):
     np.testing.assert_allclose(total[halo : halo + count * core], 1, atol=1e-7)
 
 
-def test_the_outer_quarter_is_cut_and_the_middle_half_is_linear():
+def test_the_outer_quarter_is_cut_and_the_middle_half_is_linear() -> None:
     weight = feather(40, 8, first=False, last=False)  # overlap of 16 with each neighbour
     assert (weight[:4] == 0).all()
     np.testing.assert_allclose(np.diff(weight[4:12]), 1 / 8)
@@ -25,12 +27,12 @@ def test_the_outer_quarter_is_cut_and_the_middle_half_is_linear():
     np.testing.assert_allclose(weight[::-1], weight)
 
 
-def test_no_halo_means_no_feather():
+def test_no_halo_means_no_feather() -> None:
     assert (feather(16, 0, first=False, last=False) == 1).all()
 
 
 @given(st.integers(1, 100), st.integers(1, 100))
-def test_weights_of_a_plan_add_up_everywhere(height, width):
+def test_weights_of_a_plan_add_up_everywhere(height: int, width: int) -> None:
     plan = WindowPlan(height, width, 32, 8, 8)
     total = np.zeros((height, width))
     for i in range(plan.counts[0]):
@@ -44,7 +46,7 @@ def test_weights_of_a_plan_add_up_everywhere(height, width):
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
-def test_decide_takes_the_largest_and_keeps_255_free():
+def test_decide_takes_the_largest_and_keeps_255_free() -> None:
     sums = np.array([[[ONE, ONE // 2, 3]], [[0, ONE // 2, ONE + 2]]], np.int32)  # rounding may exceed one by a little
     classes, confidence = decide(sums)
     assert classes.tolist() == [[0, 0, 1]]
@@ -53,6 +55,6 @@ def test_decide_takes_the_largest_and_keeps_255_free():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.9, 1.0])
-def test_confidence_is_the_probability_in_254_steps(share):
+def test_confidence_is_the_probability_in_254_steps(share: float) -> None:
     sums = np.array([round(share * ONE), 0], np.int32).reshape(2, 1, 1)
     assert decide(sums)[1].item() == round(share * 254)

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from cgeartheye.geometry.windows import Window, WindowPlan, check_lattice, refle
 
 
 @st.composite
-def plans(draw):
+def plans(draw: st.DrawFn) -> WindowPlan:
     patch = draw(st.sampled_from([2, 8, 14]))
     halo = patch * draw(st.integers(0, 3))
     window = 2 * halo + patch * draw(st.integers(max(1, -(-halo // patch)), 6))
@@ -17,7 +19,7 @@ def plans(draw):
 
 
 @given(plans())
-def test_cores_and_regions_cover_each_pixel_once(plan):
+def test_cores_and_regions_cover_each_pixel_once(plan: WindowPlan) -> None:
     by_core, by_region, by_interior = (np.zeros((plan.height, plan.width), int) for _ in range(3))
     for block in plan.blocks():
         by_region[block.region.slices] += 1
@@ -30,7 +32,7 @@ def test_cores_and_regions_cover_each_pixel_once(plan):
 
 
 @given(plans())
-def test_windows_lie_on_the_patch_lattice(plan):
+def test_windows_lie_on_the_patch_lattice(plan: WindowPlan) -> None:
     for i in range(plan.counts[0]):
         for j in range(plan.counts[1]):
             window = plan.window(i, j)
@@ -40,7 +42,7 @@ def test_windows_lie_on_the_patch_lattice(plan):
 
 
 @given(plans())
-def test_no_foreign_window_counts_in_an_interior(plan):
+def test_no_foreign_window_counts_in_an_interior(plan: WindowPlan) -> None:
     for block in plan.blocks():
         own = set(block.cores)
         for i in range(plan.counts[0]):
@@ -50,7 +52,7 @@ def test_no_foreign_window_counts_in_an_interior(plan):
 
 
 @given(plans())
-def test_windows_that_count_in_a_region_belong_to_the_neighbours(plan):
+def test_windows_that_count_in_a_region_belong_to_the_neighbours(plan: WindowPlan) -> None:
     for block in plan.blocks():
         near = {core for other in block.neighbours() for core in other.cores}
         for i in range(plan.counts[0]):
@@ -60,14 +62,14 @@ def test_windows_that_count_in_a_region_belong_to_the_neighbours(plan):
 
 
 @given(st.integers(-60, 60), st.integers(1, 90), st.integers(2, 20))
-def test_reflect_is_numpys(first, count, size):
+def test_reflect_is_numpys(first: int, count: int, size: int) -> None:
     axis = np.arange(size)
     before, after = max(0, -first), max(0, first + count - size)
     padded = np.pad(axis, (before, after), mode="reflect")
     assert (reflect(first, count, size) == padded[first + before : first + before + count]).all()
 
 
-def test_reflect_of_one_pixel_repeats_it():
+def test_reflect_of_one_pixel_repeats_it() -> None:
     assert reflect(-3, 7, 1).tolist() == [0] * 7
 
 
@@ -75,12 +77,12 @@ def test_reflect_of_one_pixel_repeats_it():
     ("window", "halo", "patch", "word"),
     [(512, 32, 14, "multiple"), (504, 30, 14, "multiple"), (56, 28, 14, "core"), (70, 35, 7, "even"), (64, -8, 8, "negative")],
 )
-def test_sizes_off_the_lattice_are_refused(window, halo, patch, word):
+def test_sizes_off_the_lattice_are_refused(window: int, halo: int, patch: int, word: str) -> None:
     with pytest.raises(InputError, match=word):
         check_lattice(window, halo, patch)
 
 
-def test_window_arithmetic():
+def test_window_arithmetic() -> None:
     a, b = Window(0, 0, 10, 20), Window(5, 15, 10, 20)
     assert a.intersect(b) == Window(5, 15, 5, 5)
     assert not a.intersect(Window(10, 0, 3, 3))

@@ -1,12 +1,17 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.blending import ONE
 from cgeartheye.geometry.windows import Window, WindowPlan
-from cgeartheye.inference.windowed import block_sums, fill_holes, predict_picture, read_padded
+from cgeartheye.inference.windowed import Picture, block_sums, fill_holes, predict_picture, read_padded
 
 
 class Convolutions(nn.Module):
@@ -16,7 +21,7 @@ class Convolutions(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(3)
         sizes = [3, 8, 8, 8, classes]
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes))
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
@@ -42,7 +47,7 @@ def picture() -> np.ndarray:
     return ((noise - noise.min()) / np.ptp(noise) * 255).astype(np.uint8)
 
 
-def reference(model, picture, plan, classes):
+def reference(model: nn.Module, picture: NDArray[np.uint8], plan: WindowPlan, classes: int) -> NDArray[np.float64]:
     """Windows, weights and sums by the definition, in double precision and with no shared code but the plan's sizes."""
     h, w = picture.shape[:2]
     core, halo = plan.core_px, plan.halo_px
@@ -50,7 +55,7 @@ def reference(model, picture, plan, classes):
     padded = np.pad(picture, ((halo, rows * core - h + halo), (halo, cols * core - w + halo), (0, 0)), mode="reflect")
     total = np.zeros((classes, rows * core, cols * core))
 
-    def weight(position, index, count):
+    def weight(position: NDArray[np.float64], index: int, count: int) -> NDArray[np.float64]:
         distance_in = (position + 0.5 - halo) / halo + 0.5  # of the rising ramp, centred on the core's border
         distance_out = (position + 0.5 - (core + halo)) / halo + 0.5
         rising = np.ones_like(position) if index == 0 else np.clip(distance_in, 0, 1)
@@ -71,14 +76,14 @@ def reference(model, picture, plan, classes):
 
 
 @pytest.mark.parametrize("superblock", [1, 3])
-def test_streamed_windows_equal_the_definition(picture, superblock):
+def test_streamed_windows_equal_the_definition(picture: NDArray[np.uint8], superblock: int) -> None:
     plan = WindowPlan(143, 211, 64, 8, 8, superblock)
     ours = predict_picture(Mixing().eval(), picture, plan, classes=3)
     np.testing.assert_allclose(ours, reference(Mixing(), picture, plan, 3), atol=1e-6)
     np.testing.assert_allclose(ours.sum(0), 1, atol=1e-6)
 
 
-def test_finite_receptive_field_equals_the_whole_pass(picture):
+def test_finite_receptive_field_equals_the_whole_pass(picture: NDArray[np.uint8]) -> None:
     model = Convolutions().eval()
     margin = 16
     padded = np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
@@ -90,17 +95,17 @@ def test_finite_receptive_field_equals_the_whole_pass(picture):
         np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
 
-def test_too_small_a_halo_is_noticed_by_that_test(picture):
+def test_too_small_a_halo_is_noticed_by_that_test(picture: NDArray[np.uint8]) -> None:
     model = Convolutions().eval()
     whole = predict_picture(model, picture, WindowPlan(143, 211, 112, 16, 8), classes=5)
     assert np.abs(predict_picture(model, picture, WindowPlan(143, 211, 64, 0, 8), classes=5) - whole).max() > 1e-3
 
 
 @pytest.mark.parametrize(("superblock", "batch"), [(1, 8), (2, 3), (3, 1), (9, 8)])
-def test_sums_do_not_depend_on_superblocks_or_batches(picture, superblock, batch):
+def test_sums_do_not_depend_on_superblocks_or_batches(picture: NDArray[np.uint8], superblock: int, batch: int) -> None:
     everything = np.ones(picture.shape[:2], bool)
 
-    def total(superblock, batch):
+    def total(superblock: int, batch: int) -> NDArray[np.int32]:
         plan = WindowPlan(143, 211, 48, 8, 8, superblock)
         out = np.zeros((3, 143, 211), np.int32)
         for block in plan.blocks():
@@ -111,13 +116,13 @@ def test_sums_do_not_depend_on_superblocks_or_batches(picture, superblock, batch
     assert (total(superblock, batch) == total(4, 5)).all()
 
 
-def test_scene_smaller_than_a_window_is_padded(picture):
+def test_scene_smaller_than_a_window_is_padded(picture: NDArray[np.uint8]) -> None:
     small = picture[:5, :7]
     probabilities = predict_picture(Mixing(), small, WindowPlan(5, 7, 48, 8, 8), classes=3)
     np.testing.assert_allclose(probabilities, reference(Mixing(), small, WindowPlan(5, 7, 48, 8, 8), 3), atol=1e-6)
 
 
-def test_read_padded_is_numpys_reflection(picture):
+def test_read_padded_is_numpys_reflection(picture: NDArray[np.uint8]) -> None:
     scene = Window(0, 0, 143, 211)
     valid = picture[..., 0] > 90
     pixels, mask = read_padded(lambda w: (picture[w.slices], valid[w.slices]), Window(-20, 180, 60, 90), scene)
@@ -125,7 +130,7 @@ def test_read_padded_is_numpys_reflection(picture):
     assert (mask == np.pad(valid, ((20, 0), (0, 59)), mode="reflect")[:60, 180:270]).all()
 
 
-def test_holes_get_the_mean_of_the_rest():
+def test_holes_get_the_mean_of_the_rest() -> None:
     pixels = np.zeros((2, 2, 3), np.uint8)
     pixels[0] = [[10, 20, 30], [20, 40, 61]]
     filled = fill_holes(pixels, np.array([[True, True], [False, True]]))
@@ -133,12 +138,12 @@ def test_holes_get_the_mean_of_the_rest():
     assert (filled[0] == pixels[0]).all()
 
 
-def test_windows_without_data_are_skipped_and_holes_are_not_valid(picture):
+def test_windows_without_data_are_skipped_and_holes_are_not_valid(picture: NDArray[np.uint8]) -> None:
     valid = np.ones(picture.shape[:2], bool)
     valid[:100, :100] = False
     seen = []
 
-    def model(images):
+    def model(images: torch.Tensor) -> torch.Tensor:
         seen.append(len(images))
         return Mixing()(images)
 
@@ -150,10 +155,10 @@ def test_windows_without_data_are_skipped_and_holes_are_not_valid(picture):
     assert (part.sums.sum(0)[valid] > ONE - 8).all()
 
 
-def test_broken_windows_are_lost_alone(picture):
+def test_broken_windows_are_lost_alone(picture: NDArray[np.uint8]) -> None:
     everything = np.ones(picture.shape[:2], bool)
 
-    def read(window):
+    def read(window: Window) -> Picture:
         if window.intersect(Window(70, 70, 4, 4)):
             raise DataError("truncated")
         return picture[window.slices], everything[window.slices]
