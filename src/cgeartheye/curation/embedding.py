@@ -60,7 +60,9 @@ def anchor_chips(part: Path) -> list[NDArray[np.uint8]]:
     for row, place in enumerate(places):
         if place not in best or nodata[row] < nodata[best[place]]:
             best[place] = row
-    return [decode_chip(data) for data in read_rows(part.parent.parent / SHARD_FOLDER, rows.take(list(best.values())))]
+    return [
+        decode_chip(data) for data in read_rows(part.parent.parent / SHARD_FOLDER, rows.take(pa.array(best.values(), pa.int64())))
+    ]
 
 
 def _stack(rows: Sequence[Features]) -> Features:
@@ -68,6 +70,6 @@ def _stack(rows: Sequence[Features]) -> Features:
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
-    """Write one array as ``.npy``, atomically."""
+    """Write one array (any shape) as ``.npy``, atomically."""
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
         np.save(handle, array, allow_pickle=False)

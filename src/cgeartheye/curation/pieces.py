@@ -7,10 +7,13 @@ shard, is known only when all have been looked at. The folder of pieces is itsel
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -100,7 +103,8 @@ class Workers:
                 yield
             return
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(self._count, mp_context=multiprocessing.get_context("spawn"))
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._count, mp_context=context, initializer=_end_with_parent)
         try:
             yield from _in_flight(self._pool, work, todo, limit=_IN_FLIGHT * self._count)
         except BrokenProcessPool as error:
@@ -108,6 +112,18 @@ class Workers:
                 "a worker process was killed, most often because the memory was full",
                 remedy="set fewer curate.workers and repeat the command; finished pieces are kept",
             ) from error
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when its parent is killed, which otherwise leaves it waiting for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _watch(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)  # no clean-up: files are whole or absent without it
 
 
 def _in_flight(

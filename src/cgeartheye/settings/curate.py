@@ -80,8 +80,9 @@ class QualitySettings(Settings):
     """Grey levels; a chip below both this deviation and `min_entropy` is rejected as empty [ours]."""
     min_entropy: float = Field(3.0, ge=0, le=8)
     """Bits; see `min_std` [ours]."""
-    max_reblur: float = Field(0.65, ge=0, le=1)
-    """A chip that keeps a larger share of its gradient under a further blur is rejected as out of focus [ours]."""
+    max_reblur: float = Field(0.70, ge=0, le=1)
+    """A chip that keeps a larger share of its gradient under a further blur is rejected as out of focus. None of 1,778
+    pictures of six public sets is above; blurred by 2 px, 95 % are [ours]."""
 
 
 class RegistrationSettings(Settings):

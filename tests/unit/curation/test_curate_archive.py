@@ -260,3 +260,13 @@ def test_chips_larger_than_the_scenes_are_an_error(tmp_path: Path, tif: Tif) -> 
 def test_no_catalogue_is_the_users_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"curate\.catalog"):
         curate(CurateSettings(), tmp_path / "out")
+
+
+def test_a_block_without_a_good_place_is_no_obstacle(tmp_path: Path, tif: Tif, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cgeartheye.curation.archive.PLACES_PER_PIECE", 2)
+    image = _texture()
+    image[:120] = 0
+    out = curate(_archive_of(tmp_path, tif, {"s_20230201": image}), tmp_path / "out")
+    summary = read_manifest(out, "curate")["summary"]
+    assert summary["funnel"]["places_with_too_few_dates"] > 2
+    assert summary["places"] == len(ShardReader(out)) > 2
