@@ -138,6 +138,11 @@ class CurateSettings(StageSettings):
     """Folder of pictures (jpg, png, tif, bmp) for `source: images`; a picture's folder is its label."""
     split: SplitSettings = SplitSettings()
     """Part of the pictures to use, for `source: images`."""
+    include: tuple[str, ...] = ()
+    """Patterns of paths below `images`, such as `Tile 1/images/*`; empty: every picture [ours]."""
+    cut_px: int | None = Field(None, ge=32, le=8192)
+    """Cut pictures into squares of this side at their own resolution, without the remainder at the right and bottom; smaller
+    pictures stay whole. None: a picture is one chip [ours]."""
     max_px: int = Field(1024, ge=32, le=8192)
     """Longer side above which a plain picture is shrunk [ours]."""
 

@@ -142,6 +142,23 @@ def test_large_pictures_shrink_to_the_limit(tmp_path: Path) -> None:
     assert found.shape == (64, 128, 3)
 
 
+def test_large_pictures_are_cut_into_squares_of_their_own_pixels(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    (root / "a").mkdir(parents=True)
+    whole = texture(1, 200)[:150]
+    Image.fromarray(whole).save(root / "a" / "large.png")
+    Image.fromarray(texture(2, 64)).save(root / "a" / "small.png")
+    (root / "masks").mkdir()
+    Image.fromarray(texture(3, 64)).save(root / "masks" / "large.png")
+    out = curate(settings_for(root, cut_px=64, include=["a/*"], jpeg_quality=100), tmp_path / "out")
+    reader = ShardReader(out)
+    chips = {reader.place(i): reader.decode(i, 0) for i in range(len(reader))}
+    assert len(chips) == 2 * 3 + 1
+    assert {str(reader.dates(i)[0].scene) for i in range(len(reader))} == {"a/large.png", "a/small.png"}
+    corner = next(chip for place, chip in chips.items() if place.startswith("a-large_64_128"))
+    assert np.abs(corner.astype(int) - whole[64:128, 128:192]).mean() < 4
+
+
 def test_nothing_to_read(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no picture here"):
