@@ -138,7 +138,7 @@ def _squares(name: str, image: NDArray[np.uint8], valid: NDArray[np.bool_], sett
     return made
 
 
-def _place(  # noqa: PLR0913 - a picture is named by all of these
+def _place(
     name: str,
     image: NDArray[np.uint8],
     valid: NDArray[np.bool_],
