@@ -57,12 +57,12 @@ class Buildings:
         return np.asarray(shapely.polygons(rectangles(np.stack([self.x, self.y], 1), self.half_u, self.half_v, self.angle)))
 
     def select(self, index: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
-        """Return the buildings at ``index``."""
+        """Return the buildings at ``index``: (n,) bool or (k,) numbers."""
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
-        """Return all parts as one, in order."""
+        """Return all parts as one of n (the sum) rectangles, in order."""
         return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
     @classmethod

@@ -64,7 +64,7 @@ def off_grid_share(blocks: tuple[Block, ...], side: int) -> float:
 
 
 def choose_blocks(pure: NDArray[np.int64], count: int, rng: np.random.Generator, tries: int = 4000) -> tuple[Block, ...]:
-    """Return the best of many random choices of three blocks (one in a small landscape).
+    """Return the best of many random choices of three blocks (fewer in a small landscape).
 
     Best is: every class has :data:`ENOUGH_TEST` chips inside and :data:`ENOUGH_TRAIN` outside of blocks and buffer; among
     equals, the classes are most even and most chips are left for training, which favours corners and edges.
@@ -76,7 +76,7 @@ def choose_blocks(pure: NDArray[np.int64], count: int, rng: np.random.Generator,
         tries: how many choices are compared.
     """
     side = pure.shape[0]
-    number = 3 if side >= 20 else 1
+    number = 3 if side >= 20 else 2 if side >= 10 else 1
     onehot = np.stack([pure == k for k in range(count)])
     best: tuple[Block, ...] = ()
     best_score = -np.inf

@@ -17,6 +17,8 @@ from cgeartheye.synthesis.uses import CLASSES
 
 TINTS: Final = 8
 """Crowns of one species come in this many shades."""
+MARGIN: Final = 20
+"""Pixels around the landscape into which crowns may reach: those of 4.4 m at 0.25 m."""
 DENSITY: Final = {"dense_housing": 1 / 260, "sparse_housing": 1 / 230, "grass": 1 / 1500, "bare": 1 / 9000, "field": 1 / 30000}
 """Scattered trees per square metre."""
 
@@ -131,21 +133,25 @@ def stamp(trees: Trees, side: int, gsd_m: float) -> tuple[NDArray[np.uint8], NDA
     Returns: height of the crown's surface in decimetres, and the number of its kind (0: no tree), both uint8. Where crowns
     meet the higher surface shows.
     """
-    height, kind = np.zeros((side + 32, side + 32), np.uint8), np.zeros((side + 32, side + 32), np.uint8)
+    height, kind = (
+        np.zeros((side + 2 * MARGIN, side + 2 * MARGIN), np.uint8),
+        np.zeros((side + 2 * MARGIN, side + 2 * MARGIN), np.uint8),
+    )
     flat_height, flat_kind = height.ravel(), kind.ravel()
+    inner = slice(MARGIN, -MARGIN)
     reach = np.ceil(trees.radius / gsd_m).astype(np.int64)
     for size in np.unique(reach):
         _stamp_size(trees, np.flatnonzero(reach == size), int(size), gsd_m, (flat_height, flat_kind, side))
-    return height[16:-16, 16:-16].copy(), kind[16:-16, 16:-16].copy()
+    return height[inner, inner].copy(), kind[inner, inner].copy()
 
 
 def _stamp_size(
     trees: Trees, chosen: NDArray[np.intp], size: int, gsd_m: float, canvas: tuple[NDArray[np.uint8], NDArray[np.uint8], int]
 ) -> None:
     flat_height, flat_kind, side = canvas
-    size = min(size, 15)
+    wide = side + 2 * MARGIN
     column, row = np.floor(trees.x[chosen] / gsd_m).astype(np.int64), np.floor(trees.y[chosen] / gsd_m).astype(np.int64)
-    place = (row + 16) * (side + 32) + column + 16
+    place = (row + MARGIN) * wide + column + MARGIN
     # two trees in one pixel would overwrite each other within one step: the first of them stays
     place, first = np.unique(place, return_index=True)
     chosen, column, row = chosen[first], column[first], row[first]
@@ -157,7 +163,7 @@ def _stamp_size(
         for dx in range(-size, size + 1):
             square = ((dx - off_x) ** 2 + (dy - off_y) ** 2) * inverse**2
             near = np.flatnonzero(square < 1.0)
-            at = place[near] + dy * (side + 32) + dx
+            at = place[near] + dy * wide + dx
             value = (top[near] * (0.4 + 0.6 * np.sqrt(1.0 - square[near]))).astype(np.uint8)
             higher = value > flat_height[at]
             flat_height[at[higher]] = value[higher]
