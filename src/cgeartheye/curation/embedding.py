@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from cgeartheye.curation.pieces import Workers
 from cgeartheye.files import atomic_path
 from cgeartheye.probes.colour import joint_histogram
-from cgeartheye.settings.curate import EmbeddingSettings
+from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.format import SHARD_FOLDER
 from cgeartheye.shards.reader import decode_chip, read_rows
 
 Features = NDArray[np.float32]
 
 
-def embed(folder: Path, out: Path, settings: EmbeddingSettings, workers: Workers) -> tuple[Features, dict[str, Any]]:
+def embed(folder: Path, out: Path, settings: CurateSettings, workers: Workers) -> tuple[Features, dict[str, Any]]:
     """Embed every place of a folder of pieces, piece by piece; pieces that ``out`` holds already are not embedded again.
 
     Returns: (P, d) float32 rows of unit length in order of piece and place, and what made them (name, fingerprint,
@@ -31,7 +31,7 @@ def embed(folder: Path, out: Path, settings: EmbeddingSettings, workers: Workers
     parts = sorted((folder / "parts").glob("*.parquet"))
     todo = [part for part in parts if not features_of(part, out).exists()]
     done = len(parts) - len(todo)
-    if settings.backbone == "colour":
+    if settings.embedding.backbone == "colour":
         entries = [(part, out) for part in todo]
         workers.run(_embed_colour, entries, title="embeddings", done=done)
         made: dict[str, Any] = {"backbone": "colour", "readout": "root of the joint 8 x 8 x 8 colour histogram"}

@@ -81,7 +81,7 @@ def _curate(settings: CurateSettings, out: Path, work: Path, workers: Workers) -
     if not names:
         write_json(out / "funnel.json", {"schema_version": 1, "steps": funnel})
         raise _nothing_left(settings, funnel)
-    features, made = embed(work / "chips", work / "features", settings.embedding, workers)
+    features, made = embed(work / "chips", work / "features", settings, workers)
     selection = select_places(names, features, settings.clusters, seed=settings.seed)
     store = Store(work / "chips", work, out, settings.shard_mb)
     shards = store_places(rows, selection, features, store, workers)
