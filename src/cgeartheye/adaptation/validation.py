@@ -86,7 +86,7 @@ def fit_temperature(logits: Tensor, truth: Tensor) -> float:
 
 
 def calibration_error(logits: Tensor, truth: Tensor, temperature: float = 1.0) -> float:
-    """Return the expected calibration error of the largest probability, in 15 bins of equal width."""
+    """Return the expected calibration error of (n, C) logits and (n,) true classes, in 15 bins of equal width."""
     confidence, predicted = torch.softmax(logits.double() / temperature, dim=1).max(1)
     right = (predicted == truth).double()
     bins = (confidence * _BINS).long().clamp_max(_BINS - 1)

@@ -59,7 +59,7 @@ def read_padded(read: Read, window: Window, scene: Window) -> Picture:
 
 
 def fill_holes(pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Give pixels without data the mean colour of the others, so that a hole does not look like water or shadow."""
+    """Give pixels (H, W, 3) without data (H, W) the mean of the others, so that a hole looks like neither water nor shadow."""
     if valid.all() or not valid.any():
         return pixels
     mean = np.rint(pixels[valid].mean(axis=0, dtype=np.float64)).astype(np.uint8)
