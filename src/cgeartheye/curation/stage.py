@@ -78,6 +78,8 @@ def _curate(settings: CurateSettings, out: Path, work: Path, workers: Workers) -
     rows = pieces.rows
     names = rows.filter(pa.compute.equal(rows["date_index"], 0))["place"].to_pylist()
     write_rejected(out, pieces.rejected)
+    if pieces.rejected:
+        workers.progress.say(f"{len(pieces.rejected)} chips or places left out; rejected.parquet names each with its reason")
     if not names:
         write_json(out / "funnel.json", {"schema_version": 1, "steps": funnel})
         raise _nothing_left(settings, funnel)

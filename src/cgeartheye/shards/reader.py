@@ -145,7 +145,7 @@ class ShardReader:
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the index itself, one row a chip in the reader's order (:data:`INDEX_SCHEMA`, or some columns)."""
-        table = _load(self.folder, self._shards, columns=None)
+        table = _load(self.folder, self._shards, columns=columns)
         return table if columns is None else table.select(list(columns))
 
     def starts(self) -> NDArray[np.int64]:
