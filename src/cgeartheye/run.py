@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from cgeartheye.errors import DataError, InputError, ResourceError
+from cgeartheye.errors import DataError, InputError, ResourceError, StaleStageError
 from cgeartheye.progress import Progress
 from cgeartheye.settings.base import StageSettings
 from cgeartheye.settings.project import SECTIONS, Project
@@ -97,7 +97,14 @@ def _run_stage(name: str, project: Project, progress: Progress) -> dict[str, Any
         progress.say(f"{name:9s} {'goes on' if (folder / BEGUN).exists() else 'begins'} in {folder}")
     clock = time.monotonic()
     stage = getattr(importlib.import_module(spec.module), spec.function)
-    stage(settings, folder, progress=progress)
+    try:
+        stage(settings, folder, progress=progress)
+    except StaleStageError:
+        if name != "report":
+            raise
+        progress.say(f"report    kept aside as {retire(folder).name}: it shows stages that have changed since")
+        before = False
+        stage(settings, folder, progress=progress)
     manifest = read_manifest(folder, name)
     seconds = time.monotonic() - clock
     state = "was done" if before else f"{seconds:.1f} s"

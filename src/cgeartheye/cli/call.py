@@ -88,7 +88,7 @@ def with_call(function: Callable[..., None]) -> Callable[..., None]:
 
     verb.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]  # read by typer
     verb.__annotations__ = {p.name: p.annotation for p in [*own, *common]}
-    del verb.__wrapped__  # type: ignore[attr-defined]  # typer must see the joined signature
+    del verb.__wrapped__  # typer must see the joined signature
     return verb
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -20,7 +21,7 @@ from cgeartheye.cli.pretrain import pretrain_verb
 from cgeartheye.cli.report import report_verb
 from cgeartheye.cli.run import run_verb
 
-STAGE_VERBS = {
+STAGE_VERBS: dict[str, Callable[..., None]] = {
     "run": run_verb,
     "catalog": catalog_verb,
     "curate": curate_verb,

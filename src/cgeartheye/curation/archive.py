@@ -21,7 +21,7 @@ from cgeartheye.rasters.scenes import Scene, read_scenes
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.writer import write_table
 
-PLACES_PER_PIECE: Final = 64
+PLACES_PER_PIECE: Final = 16
 CATALOG_NAME: Final = "catalog.parquet"
 
 

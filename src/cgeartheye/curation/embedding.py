@@ -12,20 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cgeartheye.curation.pieces import run_all
+from cgeartheye.curation.pieces import Workers
 from cgeartheye.files import atomic_path
 from cgeartheye.probes.colour import joint_histogram
-from cgeartheye.progress import Progress
-from cgeartheye.settings.curate import EmbeddingSettings
+from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.format import SHARD_FOLDER
 from cgeartheye.shards.reader import decode_chip, read_rows
 
 Features = NDArray[np.float32]
 
 
-def embed(
-    folder: Path, out: Path, settings: EmbeddingSettings, *, workers: int, progress: Progress
-) -> tuple[Features, dict[str, Any]]:
+def embed(folder: Path, out: Path, settings: CurateSettings, workers: Workers) -> tuple[Features, dict[str, Any]]:
     """Embed every place of a folder of pieces, piece by piece; pieces that ``out`` holds already are not embedded again.
 
     Returns: (P, d) float32 rows of unit length in order of piece and place, and what made them (name, fingerprint,
@@ -34,14 +31,14 @@ def embed(
     parts = sorted((folder / "parts").glob("*.parquet"))
     todo = [part for part in parts if not features_of(part, out).exists()]
     done = len(parts) - len(todo)
-    if settings.backbone == "colour":
+    if settings.embedding.backbone == "colour":
         entries = [(part, out) for part in todo]
-        run_all(_embed_colour, entries, workers=workers, progress=progress, title="embeddings", done=done)
+        workers.run(_embed_colour, entries, title="embeddings", done=done)
         made: dict[str, Any] = {"backbone": "colour", "readout": "root of the joint 8 x 8 x 8 colour histogram"}
     else:
         # loaded by name, so that a curation by colour and the processes that cut chips never load torch
         module = importlib.import_module("cgeartheye.curation.backbone_embedding")
-        made = module.embed_with_backbone(todo, out, settings, progress=progress, done=done)
+        made = module.embed_with_backbone(todo, out, settings, progress=workers.progress, done=done)
     features = [np.load(features_of(part, out), allow_pickle=False) for part in parts]
     return np.concatenate([block for block in features if len(block)]), made
 
@@ -63,7 +60,9 @@ def anchor_chips(part: Path) -> list[NDArray[np.uint8]]:
     for row, place in enumerate(places):
         if place not in best or nodata[row] < nodata[best[place]]:
             best[place] = row
-    return [decode_chip(data) for data in read_rows(part.parent.parent / SHARD_FOLDER, rows.take(list(best.values())))]
+    return [
+        decode_chip(data) for data in read_rows(part.parent.parent / SHARD_FOLDER, rows.take(pa.array(best.values(), pa.int64())))
+    ]
 
 
 def _stack(rows: Sequence[Features]) -> Features:
@@ -71,6 +70,6 @@ def _stack(rows: Sequence[Features]) -> Features:
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
-    """Write one array as ``.npy``, atomically."""
+    """Write one array (any shape) as ``.npy``, atomically."""
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
         np.save(handle, array, allow_pickle=False)

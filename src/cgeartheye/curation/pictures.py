@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import io
 import os
@@ -53,9 +54,10 @@ def find_pictures(root: Path, settings: CurateSettings) -> Found:
     Raises:
         DataError: if there is none, or a folder cannot be listed.
     """
-    names = sorted(_walk(root))
+    names = sorted(name for name in _walk(root) if _included(name, settings.include))
     if not names:
-        raise DataError("there is no picture here", where=str(root), remedy=f"pictures end in {', '.join(SUFFIXES)}")
+        among = f" that matches {', '.join(settings.include)}" if settings.include else ""
+        raise DataError(f"there is no picture here{among}", where=str(root), remedy=f"pictures end in {', '.join(SUFFIXES)}")
     part = [name for name in names if in_part(name, settings)]
     if not part:
         raise DataError(
@@ -70,6 +72,10 @@ def in_part(name: str, settings: CurateSettings) -> bool:
     split = settings.split
     test = hash_share("/".join(Path(name).parts[-2:]), split.salt) < split.test_share
     return split.part == "all" or (split.part == "test") == test
+
+
+def _included(name: str, patterns: tuple[str, ...]) -> bool:
+    return not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _walk(root: Path) -> list[str]:
@@ -94,18 +100,18 @@ def cut_pictures(task: PictureTask) -> Piece:
             made = _read_picture(name, task.settings)
             counts["read"] += 1
         except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            made = f"cannot be read: {error}"
+            made = [f"cannot be read: {error}"]
             counts["unreadable"] = counts.get("unreadable", 0) + 1
-        if isinstance(made, Place):
-            places.append(made)
-            continue
-        rejected.append({"place": place_name(name), "scene": name, "date": None, "reason": made})
-        if not made.startswith("cannot be read"):
-            counts[kind_of(made)] = counts.get(kind_of(made), 0) + 1
+        places += [place for place in made if isinstance(place, Place)]
+        for reason in (reason for reason in made if isinstance(reason, str)):
+            rejected.append({"place": place_name(name), "scene": name, "date": None, "reason": reason})
+            if not reason.startswith("cannot be read"):
+                counts[kind_of(reason)] = counts.get(kind_of(reason), 0) + 1
     return Piece(tuple(places), tuple(rejected), {**counts, "chips": len(places)})
 
 
-def _read_picture(name: str, settings: CurateSettings) -> Place | str:
+def _read_picture(name: str, settings: CurateSettings) -> list[Place | str]:
+    """Return the places of a picture, one or one a square of it, and the reason in place of each that is certainly bad."""
     if settings.images is None:
         raise ValueError("the folder of pictures is not set")
     data = (settings.images / name).read_bytes()
@@ -114,17 +120,42 @@ def _read_picture(name: str, settings: CurateSettings) -> Place | str:
             raise ValueError(f"its pixels are of the kind {opened.mode}, not 8-bit; convert it first")
         if min(opened.size) < _LEAST_PX:
             raise ValueError(f"it has {opened.width} x {opened.height} pixels; at least {_LEAST_PX} a side are needed")
+        if settings.cut_px is not None and min(opened.size) > settings.cut_px:
+            return _squares(name, *_to_rgb(opened, max(opened.size)), settings)
         as_stored = opened.format == "JPEG" and opened.mode == "RGB" and max(opened.size) <= settings.max_px
         as_stored = as_stored and opened.getexif().get(_ORIENTATION, 1) == 1
         image, valid = _to_rgb(opened, settings.max_px)
+    return [_place(name, image, valid, settings, stored=data if as_stored else None)]
+
+
+def _squares(name: str, image: NDArray[np.uint8], valid: NDArray[np.bool_], settings: CurateSettings) -> list[Place | str]:
+    side = settings.cut_px or 0
+    made = []
+    for top in range(0, image.shape[0] - side + 1, side):
+        for left in range(0, image.shape[1] - side + 1, side):
+            part = (slice(top, top + side), slice(left, left + side))
+            made.append(_place(name, image[part], valid[part], settings, at=f"_{top}_{left}"))
+    return made
+
+
+def _place(
+    name: str,
+    image: NDArray[np.uint8],
+    valid: NDArray[np.bool_],
+    settings: CurateSettings,
+    *,
+    stored: bytes | None = None,
+    at: str = "",
+) -> Place | str:
     quality = measure_quality(image, valid)
     fault = fault_of(quality, settings.quality)
     if fault:
         return fault
     height, width = image.shape[:2]
     columns = {"scene": name, "width": width, "height": height, **quality_columns(quality)}
-    jpeg = data if as_stored else encode_jpeg(image, settings.jpeg_quality)
-    return Place(place_name(name), (Chip(jpeg, columns),), {"label": label_of(name)})
+    jpeg = stored or encode_jpeg(image, settings.jpeg_quality)
+    path = Path(name)
+    return Place(place_name(str(path.with_stem(path.stem + at))), (Chip(jpeg, columns),), {"label": label_of(name)})
 
 
 _ORIENTATION: Final = 0x0112

@@ -7,13 +7,15 @@ shard, is known only when all have been looked at. The folder of pieces is itsel
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,21 +60,99 @@ class Pieces:
         return pq.read_table(self.folder / INDEX_NAME)
 
 
-def cut_pieces(
-    make: Callable[[Task], Piece], tasks: Sequence[Task], folder: Path, *, workers: int, progress: Progress, title: str
-) -> Pieces:
+class Workers:
+    """Processes of one stage, started when first needed and kept for all its steps; a context manager.
+
+    Args:
+        count: processes; 0 or 1 works in this one.
+        progress: told of every finished task.
+    """
+
+    def __init__(self, count: int, progress: Progress) -> None:
+        self.progress = progress
+        self._count = count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def run(self, work: Callable[..., None], todo: Sequence[tuple[Any, ...]], *, title: str, done: int = 0) -> None:
+        """Call ``work(*arguments)`` for every entry of ``todo``, in any order.
+
+        Args:
+            work: a module-level function.
+            todo: picklable arguments.
+            title: of the progress bar.
+            done: tasks that an earlier run finished.
+
+        Raises:
+            ResourceError: if a process was killed from outside.
+        """
+        with self.progress.task(title, len(todo) + done, done) as advance:
+            for _ in self._finished(work, todo):
+                advance(1)
+
+    def _finished(self, work: Callable[..., None], todo: Sequence[tuple[Any, ...]]) -> Iterator[None]:
+        if self._count <= 1 or len(todo) < 2:
+            for arguments in todo:
+                work(*arguments)
+                yield
+            return
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._count, mp_context=context, initializer=_end_with_parent)
+        try:
+            yield from _in_flight(self._pool, work, todo, limit=_IN_FLIGHT * self._count)
+        except BrokenProcessPool as error:
+            raise ResourceError(
+                "a worker process was killed, most often because the memory was full",
+                remedy="set fewer curate.workers and repeat the command; finished pieces are kept",
+            ) from error
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when its parent is killed, which otherwise leaves it waiting for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _watch(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)  # no clean-up: files are whole or absent without it
+
+
+def _in_flight(
+    pool: ProcessPoolExecutor, work: Callable[..., None], todo: Sequence[tuple[Any, ...]], *, limit: int
+) -> Iterator[None]:
+    waiting: set[Future[None]] = set()
+    for arguments in todo:
+        waiting.add(pool.submit(work, *arguments))
+        if len(waiting) < limit:
+            continue
+        finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in finished:
+            yield future.result()
+    for future in as_completed(waiting):
+        yield future.result()
+
+
+def cut_pieces(make: Callable[[Task], Piece], tasks: Sequence[Task], folder: Path, *, workers: Workers, title: str) -> Pieces:
     """Make every piece that ``folder`` does not hold yet, then index them all.
 
     Args:
         make: a module-level function; its result depends on the task alone.
         tasks: picklable, one a piece.
         folder: receives shards, index parts and notes.
-        workers: processes; 0 or 1 works in this one.
-        progress: told of each finished piece.
+        workers: make the pieces.
         title: of the progress bar.
     """
     todo = [(make, task, folder, number) for number, task in enumerate(tasks) if not _note(folder, number).exists()]
-    run_all(_store, todo, workers=workers, progress=progress, title=title, done=len(tasks) - len(todo))
+    workers.run(_store, todo, title=title, done=len(tasks) - len(todo))
     notes = [read_json(_note(folder, number)) for number in range(len(tasks))]
     counts: dict[str, int] = {}
     for note in notes:
@@ -81,57 +161,6 @@ def cut_pieces(
     if not (folder / INDEX_NAME).exists():
         write_index(folder, [pq.read_table(_part(folder, number)) for number in range(len(tasks))])
     return Pieces(folder, [row for note in notes for row in note["rejected"]], counts)
-
-
-def run_all(
-    work: Callable[..., None], todo: Sequence[tuple[Any, ...]], *, workers: int, progress: Progress, title: str, done: int = 0
-) -> None:
-    """Call ``work(*arguments)`` for every entry of ``todo`` in processes, in any order.
-
-    Raises:
-        ResourceError: if a process was killed from outside.
-    """
-    with progress.task(title, len(todo) + done, done) as advance:
-        if workers <= 1 or len(todo) <= 1:
-            for arguments in todo:
-                work(*arguments)
-                advance(1)
-            return
-        with _pool(min(workers, len(todo))) as pool:
-            for _ in _finished(pool, work, todo, limit=_IN_FLIGHT * workers):
-                advance(1)
-
-
-def _finished(
-    pool: ProcessPoolExecutor, work: Callable[..., None], todo: Sequence[tuple[Any, ...]], *, limit: int
-) -> Iterator[None]:
-    waiting: set[Future[None]] = set()
-    queue = iter(todo)
-    for arguments in queue:
-        waiting.add(pool.submit(work, *arguments))
-        if len(waiting) < limit:
-            continue
-        finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        for future in finished:
-            yield future.result()
-    while waiting:
-        finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        for future in finished:
-            yield future.result()
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield pool
-    except BrokenProcessPool as error:
-        raise ResourceError(
-            "a worker process was killed, most often because the memory was full",
-            remedy="set fewer curate.workers and repeat the command; finished pieces are kept",
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _store(make: Callable[[Task], Piece], task: Task, folder: Path, number: int) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from cgeartheye.curation.archive import begin_archive
 from cgeartheye.curation.embedding import embed
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
-from cgeartheye.curation.pieces import Pieces, cut_pieces
+from cgeartheye.curation.pieces import Pieces, Workers, cut_pieces
 from cgeartheye.curation.places import cut_places
 from cgeartheye.curation.selection import Selection, select_places
 from cgeartheye.curation.storing import Store, note_embeddings, store_places
@@ -47,7 +47,8 @@ def curate(settings: CurateSettings, out: Path, *, progress: Progress = SILENT) 
         work = out / _WORK
         if not stage.finished:
             _remove_torn(out)
-            stage.finish(_curate(settings, out, work, progress))
+            with Workers(settings.workers, progress) as workers:
+                stage.finish(_curate(settings, out, work, workers))
         shutil.rmtree(work, ignore_errors=True)
     return out
 
@@ -72,32 +73,32 @@ def _remove_torn(out: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _curate(settings: CurateSettings, out: Path, work: Path, progress: Progress) -> dict[str, Any]:
-    pieces, funnel = _cut(settings, out, work / "chips", progress)
+def _curate(settings: CurateSettings, out: Path, work: Path, workers: Workers) -> dict[str, Any]:
+    pieces, funnel = _cut(settings, out, work / "chips", workers)
     rows = pieces.rows
     names = rows.filter(pa.compute.equal(rows["date_index"], 0))["place"].to_pylist()
     write_rejected(out, pieces.rejected)
     if not names:
         write_json(out / "funnel.json", {"schema_version": 1, "steps": funnel})
         raise _nothing_left(settings, funnel)
-    features, made = embed(work / "chips", work / "features", settings.embedding, workers=settings.workers, progress=progress)
+    features, made = embed(work / "chips", work / "features", settings, workers)
     selection = select_places(names, features, settings.clusters, seed=settings.seed)
-    store = Store(work / "chips", work, out, settings.shard_mb, settings.workers)
-    shards = store_places(rows, selection, features, store, progress)
+    store = Store(work / "chips", work, out, settings.shard_mb)
+    shards = store_places(rows, selection, features, store, workers)
     note_embeddings(out, made, features.shape[1])
     write_places(out, rows, selection, archive=settings.source == "archive")
     write_table(out / "clusters.parquet", selection.table)
     return _summary(out, rows, selection, {**funnel, "kept": int(selection.kept.sum())}, {"embedding": made, "shards": shards})
 
 
-def _cut(settings: CurateSettings, out: Path, folder: Path, progress: Progress) -> tuple[Pieces, dict[str, int]]:
+def _cut(settings: CurateSettings, out: Path, folder: Path, workers: Workers) -> tuple[Pieces, dict[str, int]]:
     if settings.source == "images" and settings.images is not None:
         found = find_pictures(settings.images, settings)
-        progress.say(f"{found.n_found} pictures found, {found.n_part} in the part {settings.split.part!r}")
-        pieces = cut_pieces(cut_pictures, found.tasks, folder, workers=settings.workers, progress=progress, title="pictures")
+        workers.progress.say(f"{found.n_found} pictures found, {found.n_part} in the part {settings.split.part!r}")
+        pieces = cut_pieces(cut_pictures, found.tasks, folder, workers=workers, title="pictures")
         return pieces, {"found": found.n_found, "in_part": found.n_part, **pieces.counts}
-    drawn = begin_archive(settings, out, progress)
-    pieces = cut_pieces(cut_places, drawn.tasks, folder, workers=settings.workers, progress=progress, title="places")
+    drawn = begin_archive(settings, out, workers.progress)
+    pieces = cut_pieces(cut_places, drawn.tasks, folder, workers=workers, title="places")
     return pieces, {**drawn.counts, **pieces.counts}
 
 

@@ -13,10 +13,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cgeartheye.curation.embedding import save_array
-from cgeartheye.curation.pieces import run_all
+from cgeartheye.curation.pieces import Workers
 from cgeartheye.curation.selection import Selection
 from cgeartheye.files import write_json
-from cgeartheye.progress import Progress
 from cgeartheye.shards.format import INDEX_SCHEMA, POSITION_COLUMNS, SHARD_FOLDER, Chip, Place, shard_name
 from cgeartheye.shards.reader import read_rows
 from cgeartheye.shards.writer import plan_shards, write_index, write_shard, write_table
@@ -34,10 +33,9 @@ class Store:
     work: Path
     out: Path
     shard_mb: float
-    workers: int
 
 
-def store_places(rows: pa.Table, selection: Selection, features: NDArray[np.float32], store: Store, progress: Progress) -> int:
+def store_places(rows: pa.Table, selection: Selection, features: NDArray[np.float32], store: Store, workers: Workers) -> int:
     """Write ``shards/``, ``embeddings/`` and ``index.parquet``; shards whose index part exists are left as they are.
 
     Args:
@@ -45,7 +43,7 @@ def store_places(rows: pa.Table, selection: Selection, features: NDArray[np.floa
         selection: which of the P places are kept, in which order.
         features: (P, d) float32.
         store: folders and sizes.
-        progress: told of each shard.
+        workers: write the shards.
 
     Returns: number of shards.
     """
@@ -62,7 +60,7 @@ def store_places(rows: pa.Table, selection: Selection, features: NDArray[np.floa
         positions = np.concatenate([np.arange(starts[i], ends[i]) for i in chosen])
         clusters = [int(selection.clusters[i]) for i in chosen]
         todo.append((store, number, rows.take(positions), clusters, features[chosen].astype(np.float16)))
-    run_all(_store_shard, todo, workers=store.workers, progress=progress, title="shards", done=len(plan) - len(todo))
+    workers.run(_store_shard, todo, title="shards", done=len(plan) - len(todo))
     write_index(store.out, [pq.read_table(_part(store, number)) for number in range(len(plan))])
     return len(plan)
 

@@ -157,7 +157,7 @@ def _strata_table(keys: Texts, first: Ints, described: Described, sizes: Ints, q
 
 
 def cells_table(cells: Cells, described: Described, drawn: NDArray[np.bool_], *, seed: int) -> pa.Table:
-    """Return ``cells.parquet``: one row a candidate cell with its layers, stratum, priority and whether it was drawn."""
+    """Return ``cells.parquet``: one row a candidate cell with its layers, stratum, priority and whether it was ``drawn`` (n,)."""
     lon, lat = cells.grid.centres(cells.ids)
     columns = {
         "cell": pa.array(cells.ids, pa.int64()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ def classify(folder: ClassFolder, settings: EvaluateSettings, out: Path, *, desc
     Raises:
         InputError, DataError: if the folder cannot be used, or its test pictures were trained on.
     """
-    pictures = listing(folder, out / "datasets" / f"{folder.name}.json")
+    pictures = without_test_places(folder, listing(folder, out / "datasets" / f"{folder.name}.json"))
     if not settings.allow_seen:
         _refuse_seen(folder, pictures, describer.networks.seen)
     records = (*pictures.train, *pictures.test)
@@ -92,6 +92,25 @@ def listing(folder: ClassFolder, path: Path) -> LabelledPictures:
     return LabelledPictures(tuple(stored["classes"]), train, test, left, stored["duplicates"])
 
 
+def without_test_places(folder: ClassFolder, pictures: LabelledPictures) -> LabelledPictures:
+    """Drop bank pictures of places that the test part has at another date, if pictures go by place.
+
+    Raises:
+        DataError: if fewer than two classes remain in the bank.
+    """
+    if folder.group == "picture":
+        return pictures
+    tested = set(_groups(folder, pictures.test))
+    kept = tuple(r for r, place in zip(pictures.train, _groups(folder, pictures.train), strict=True) if place not in tested)
+    if len({record.label for record in kept}) < 2:
+        raise DataError(
+            "the test part has a date of nearly every place",
+            where=str(folder.root),
+            remedy="split whole places with split: folders",
+        )
+    return replace(pictures, train=kept)
+
+
 def protocol(folder: ClassFolder, settings: EvaluateSettings) -> str:
     """Return an identifier of split, picture size, resampling unit and probes: equal ones may be compared."""
     split = folder.split
@@ -111,11 +130,16 @@ def _refuse_seen(folder: ClassFolder, pictures: LabelledPictures, seen: frozense
 
 
 def _groups(folder: ClassFolder, records: Sequence[ImageRecord]) -> tuple[str, ...]:
+    """Return each picture's name, or ``<class>/<place>`` if pictures go by place."""
     if folder.group == "picture":
         return tuple(record.name for record in records)
     pattern = re.compile(folder.place_pattern)
-    found = [(record.name, pattern.search(record.name.split("/")[-1])) for record in records]
-    return tuple(match.group(1) if match and match.groups() else name for name, match in found)
+    groups = []
+    for record in records:
+        kind, _, file = record.name.partition("/")
+        match = pattern.search(file)
+        groups.append(f"{kind}/{match.group(1)}" if match and match.groups() else record.name)
+    return tuple(groups)
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ def _measure(settings: EvaluateSettings, out: Path, describer: Describer, progre
 
 def _tell(classified: Classified, progress: Progress) -> None:
     pictures = classified.pictures
-    text = f"{classified.result.dataset}: {len(pictures.classes)} classes, {len(pictures.train)} to learn from, {len(pictures.test)} test"
+    counts = f"{len(pictures.classes)} classes, {len(pictures.train)} pictures to learn from, {len(pictures.test)} to test"
+    text = f"{classified.result.dataset}: {counts}"
     if pictures.left_out:
         text += f"; {len(pictures.left_out)} pictures cannot be read"
     if pictures.duplicates:

@@ -33,12 +33,14 @@ class Asked:
     reader: ShardReader
     places: tuple[int, ...]
     """Numbers of the places in the reader."""
+    n_dates: tuple[int, ...]
+    """Dates of each of the reader's places."""
     pairs: int
     seed: int
 
     def dates(self, place: int, pair: int) -> tuple[int, int]:
         """Return (date of the query, date of the gallery) of a place for a pair."""
-        n = int(self.reader.n_dates()[place])
+        n = self.n_dates[place]
         return pair % n, (pair + 1) % n
 
     def name(self, place: int, date: int) -> str:
@@ -77,17 +79,19 @@ def find_places(wanted: RetrievalSet, settings: EvaluateSettings, out: Path, *, 
 def ask(wanted: RetrievalSet, seed: int) -> Asked:
     """Choose the places: those with two dates or more, the first ``places`` of them in the order of the hash of their names."""
     reader = ShardReader(wanted.curated)
-    several = [int(i) for i in np.flatnonzero(reader.n_dates() >= 2)]
+    n_dates = tuple(reader.n_dates().tolist())
+    several = [i for i, n in enumerate(n_dates) if n >= 2]
     if len(several) < 2:
         raise DataError(
             "fewer than two places have two dates", where=str(wanted.curated), remedy="curate scenes of several dates"
         )
     chosen = sorted(several, key=lambda i: hash_share(reader.place(i), "retrieval"))[: wanted.places]
-    return Asked(reader, tuple(sorted(chosen)), wanted.pairs, seed)
+    return Asked(reader, tuple(sorted(chosen)), n_dates, wanted.pairs, seed)
 
 
 def _smallest_side(asked: Asked) -> int:
-    return min(min(asked.reader.decode(place, asked.dates(place, 0)[1]).shape[:2]) for place in asked.places[:16])
+    shapes = [asked.reader.decode(place, asked.dates(place, 0)[1]).shape for place in asked.places[:16]]
+    return min(int(side) for shape in shapes for side in shape[:2])
 
 
 def _measure(
@@ -110,7 +114,7 @@ def _measure(
 
 
 def _ranked(column: Column, asked: Asked, described: Described, thumbnail_px: int) -> dict[str, object]:
-    P = len(asked.places)
+    places = len(asked.places)
     features = described.features(PIXELS if column.method == TURNED else column)
     gallery, queries = np.split(features, 2)  # each (pairs * P, d)
     if column.method in STANDARDISED:
@@ -118,10 +122,10 @@ def _ranked(column: Column, asked: Asked, described: Described, thumbnail_px: in
         gallery, queries = (gallery - mean) / scale, (queries - mean) / scale
     told: dict[str, list[object]] = {"name": [], "truth": [], "predicted": [], "rank": []}
     for pair in range(asked.pairs):
-        part = slice(pair * P, (pair + 1) * P)
+        part = slice(pair * places, (pair + 1) * places)
         turns = turned_thumbnails(queries[part], thumbnail_px) if column.method == TURNED else [queries[part]]
         similarity = np.max([cosine(turn, gallery[part]) for turn in turns], axis=0)  # (P, P)
-        told["rank"] += ranks(similarity, np.arange(P)).tolist()
+        told["rank"] += ranks(similarity, np.arange(places)).tolist()
         told["name"] += [asked.name(place, asked.dates(place, pair)[0]) for place in asked.places]
         told["truth"] += [asked.reader.place(place) for place in asked.places]
         told["predicted"] += [asked.reader.place(asked.places[i]) for i in similarity.argmax(axis=1)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -57,20 +56,16 @@ def examples(records: Sequence[ImageRecord], count: int = EXAMPLES) -> list[Imag
 
 @torch.inference_mode()
 def write_pca(path: Path, network: nn.Module, records: Sequence[ImageRecord]) -> None:
-    """Write ``pca.npz``: pictures (n, H, W, 3) uint8, their patch tokens as colours ``pca`` (n, h, w, 3) uint8, and names (n,)."""
+    """Write ``pca.npz``: ``pictures`` (n, H, W, 3) uint8, their patch tokens as colours ``pca`` (n, h, w, 3) uint8, ``names``."""
     chosen = examples(records)
     images = [read_picture(record.path) for record in chosen]
     side = min(_LARGEST_PX, *(min(image.shape[:2]) for image in images))
     pictures = torch.stack([prepare(image, side) for image in images])  # (n, 3, side, side)
     device = next(network.parameters()).device
     tokens = torch.cat([network(picture[None].to(device)).patches.cpu() for picture in pictures])
-    arrays: dict[str, NDArray[Any]] = {
-        "pictures": pictures.permute(0, 2, 3, 1).numpy(),
-        "pca": token_colours(tokens),
-        "names": np.array([record.name for record in chosen]),
-    }
+    shown, names = pictures.permute(0, 2, 3, 1).numpy(), np.array([record.name for record in chosen])
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, pictures=shown, pca=token_colours(tokens), names=names)
     write_bytes(path, buffer.getvalue())
 
 
@@ -92,4 +87,5 @@ def token_colours(tokens: Tensor) -> NDArray[np.uint8]:
     components = (centred @ (axes * signs)).numpy()
     low, high = np.quantile(components, _TAILS, axis=0)
     spread = np.clip((components - low) / np.maximum(high - low, 1e-12), 0, 1)
-    return np.rint(spread * 255).astype(np.uint8).reshape(*tokens.shape[:3], 3)
+    colours: NDArray[np.uint8] = np.rint(spread * 255).astype(np.uint8)
+    return colours.reshape(*tokens.shape[:3], 3)

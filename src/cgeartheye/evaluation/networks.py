@@ -15,7 +15,7 @@ from cgeartheye.weights.load import load_backbone
 TRAINED = "trained"
 UNTRAINED = "untrained"
 UNTRAINED_SCALE_1 = "untrained_layerscale_1"
-"""Initial weights but LayerScale 1: at 1e-5 an untrained class token sees nothing, which flatters whatever it is compared with."""
+"""Initial weights but LayerScale 1: at 1e-5 an untrained class token sees nothing, which flatters whatever is beside it."""
 NAMES_FILE = "training_names.txt"
 
 
@@ -100,7 +100,7 @@ def know_networks(specs: Sequence[str | Path], *, untrained: bool, seed: int, de
         raise InputError(
             "the backbones are not training seeds of one recipe", remedy="evaluate other networks in a folder of their own"
         )
-    methods = (TRAINED,)
+    methods: tuple[str, ...] = (TRAINED,)
     if untrained:
         methods += (UNTRAINED, UNTRAINED_SCALE_1) if known[0].scaled else (UNTRAINED,)
     return Networks(known, methods, device)
@@ -118,7 +118,7 @@ def _know(spec: str | Path, seed: int) -> Known:
         init_seed=init_seed,
         scaled=any(bool((gamma != 1).any()) for gamma in scales),
         shape=(backbone.depth, backbone.width, backbone.patch_px),
-        seen=_training_names(Path(spec)),
+        seen=_training_names(spec) if isinstance(spec, Path) else frozenset(),
     )
 
 

@@ -34,7 +34,7 @@ class Column:
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
-    """Write an array of any shape as ``.npy``, atomically."""
+    """Write an array, for example (n, d), as ``.npy``, atomically."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     write_bytes(path, buffer.getvalue())
@@ -47,7 +47,7 @@ def load_array(path: Path) -> NDArray[Any]:
 
 
 def save_table(path: Path, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
-    """Write columns as Parquet with the schema version in its metadata, atomically."""
+    """Write columns, each (n,), as Parquet with the schema version in its metadata, atomically."""
     write_arrow(path, pa.table({key: pa.array(value) for key, value in columns.items()}))
 
 
@@ -64,7 +64,7 @@ def load_column(path: Path, column: str) -> list[Any]:
 
 
 def piece(path: Path, make: Callable[[], Mapping[str, Sequence[Any] | NDArray[Any]]]) -> Path:
-    """Make the Parquet file ``path`` from the columns that ``make`` returns, unless it exists."""
+    """Make the Parquet file ``path`` from the columns, each (n,), that ``make`` returns, unless it exists."""
     if not path.exists():
         save_table(path, make())
     return path

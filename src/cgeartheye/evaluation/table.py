@@ -102,7 +102,7 @@ def _figure(measured: Measured, networks: Networks, resamples: Resamples) -> Row
 
 
 def _compared(one: Measured, other: Measured) -> bool:
-    """Say whether ``one`` is a trained row and ``other`` what it is held against: its untrained self, and what needs no network."""
+    """Say whether ``one`` is a trained row and ``other`` what it is held against: its untrained self or what needs no network."""
     if one.method != TRAINED or other.method == TRAINED or (one.probe, one.metric) != (other.probe, other.metric):
         return False
     return one.readout == other.readout or not other.method.startswith("untrained")

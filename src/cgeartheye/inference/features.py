@@ -75,7 +75,7 @@ def prepare(image: NDArray[np.uint8], size_px: int | None) -> Tensor:
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ShapeError(f"a picture is (H, W, 3) uint8, got {image.shape} {image.dtype}")
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # (3, H, W)
+    pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1)  # (3, H, W)
     if size_px is None:
         return pixels
     H, W = pixels.shape[1:]

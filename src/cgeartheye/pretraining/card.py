@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import pyarrow.compute as pc
 
 from cgeartheye.files import fingerprint
 from cgeartheye.pretraining.places import Places
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.shards.reader import ShardReader
+
+_RESTRICTED: Final = re.compile(r"\bnc\b|non-?commercial|research|academic|scientific", re.IGNORECASE)
 
 
 def describe(reader: ShardReader, places: Places, settings: PretrainSettings, metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,18 +23,19 @@ def describe(reader: ShardReader, places: Places, settings: PretrainSettings, me
     table = reader.table(["gsd_m", "licence", "date"])
     gsd_m = table["gsd_m"].drop_null().to_numpy()
     licences = sorted({value or "unknown" for value in table["licence"].unique().to_pylist()})
-    dates = [date.isoformat() for date in table["date"].drop_null().to_pylist()]
+    dates = pc.min_max(table["date"]).as_py()
     return {
         "name": f"cgeartheye-{settings.backbone}",
-        "licence": licences[0] if len(licences) == 1 else "; ".join(licences),
+        "licence": "; ".join(licences),
+        "restricted_by": restricted(licences),
         "data": {
             "fingerprint": fingerprint(reader.folder),
             "places": len(places),
             "chips": places.chips,
             "places_with_pairs": places.pairable(),
             "licences": licences,
-            "first_date": min(dates, default=None),
-            "last_date": max(dates, default=None),
+            "first_date": dates["min"].isoformat() if dates["min"] else None,
+            "last_date": dates["max"].isoformat() if dates["max"] else None,
         },
         "gsd_m": round(float(np.median(gsd_m)), 4) if len(gsd_m) else None,
         "recipe": settings.identity(),
@@ -38,6 +43,11 @@ def describe(reader: ShardReader, places: Places, settings: PretrainSettings, me
         "parent": None,
         "metrics": dict(metrics),
     }
+
+
+def restricted(licences: Iterable[str]) -> list[str]:
+    """Return the licences whose names say that commercial use is not allowed; what is learned from them is marked."""
+    return [licence for licence in licences if _RESTRICTED.search(licence)]
 
 
 def training_names(reader: ShardReader) -> list[str]:
@@ -53,14 +63,13 @@ def model_card(card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     views, season = recipe["views"], recipe["season"]
     rows = {
         "Network": f"vision transformer, patch {config['patch_px']}, width {config['width']}, depth {config['depth']}",
-        "Licence of its data": card["licence"],
+        "Licence of its data": card["licence"] + (" - **not for commercial use**" if card["restricted_by"] else ""),
         "Pictures": f"{data['places']} places, {data['chips']} chips, {data['places_with_pairs']} places with seasonal pairs",
         "Dates": f"{data['first_date']} to {data['last_date']}" if data["first_date"] else "none known",
         "Ground sampling distance": f"{card['gsd_m']} m" if card["gsd_m"] else "not known",
         "Input": f"RGB in [0, 1], mean {config['mean']}, deviation {config['std']} (subtracted inside the network)",
         "Training": f"{metrics['steps']} steps of {recipe['batch']}, views of {views['global_px']} and {views['local_px']} px",
         "Season": f"{season['mode']}, pairs by {season['pair']}, weight {season['weight']}",
-        "Time": f"{metrics['seconds']:.0f} s, {metrics['cpu_seconds']:.0f} processor seconds",
         "Seed": card["init_seed"],
         "Fingerprint of the data": f"`{data['fingerprint']}`",
     }

@@ -89,9 +89,11 @@ def _run(settings: PretrainSettings, stage: Stage, progress: Progress) -> None:
         )
         probe = Probe(reader, chips, settings) if settings.watch.probe_every else None
         probe = probe if probe is not None and probe.useful else None
-        metrics = _train(settings, stage.folder, training, maker=maker, probe=probe, progress=progress)
+        metrics, clock = _train(settings, stage.folder, training, maker=maker, probe=probe, progress=progress)
         left_out = [{"row": row, "reason": reason} for row, reason in sorted(chips.left_out.items())]
     card = describe(reader, places, settings, {**metrics, "chips_left_out": len(left_out)})
+    if card["restricted_by"]:
+        progress.say(f"not for commercial use: the data's licence is {', '.join(card['restricted_by'])}")
     backbone = training.pair.teacher.backbone
     save_backbone(stage.folder, backbone, card)
     write_json(stage.folder / "left_out.json", left_out)
@@ -99,7 +101,13 @@ def _run(settings: PretrainSettings, stage: Stage, progress: Progress) -> None:
     if names:
         write_text(stage.folder / "training_names.txt", "\n".join(names) + "\n")
     write_text(stage.folder / "MODEL_CARD.md", model_card(card, backbone.config.to_json()))
-    stage.finish({"name": card["name"], "places": len(places), "chips": places.chips, "slots": maker.slots, **card["metrics"]})
+    times = {
+        "seconds": round(clock.seconds, 1),
+        "cpu_seconds": round(clock.cpu_seconds, 1),
+    }  # not in the card: no two runs share them
+    stage.finish(
+        {"name": card["name"], "places": len(places), "chips": places.chips, "slots": maker.slots, **card["metrics"], **times}
+    )
 
 
 def _begin(settings: PretrainSettings, backbone: VisionTransformer, *, places: int, device: torch.device) -> Training:
@@ -117,8 +125,8 @@ def _begin(settings: PretrainSettings, backbone: VisionTransformer, *, places: i
 
 def _train(
     settings: PretrainSettings, folder: Path, training: Training, *, maker: ViewMaker, probe: Probe | None, progress: Progress
-) -> dict[str, Any]:
-    """Train to the end, from the newest checkpoint if there is one; return the figures of the card."""
+) -> tuple[dict[str, Any], Clock]:
+    """Train to the end, from the newest checkpoint if there is one; return the figures of the card and the time."""
     clock = _resume(settings, folder / "checkpoints", training, progress)
     state = training.state
     log = RunLog(folder / "metrics.jsonl", step=state.step)
@@ -126,7 +134,7 @@ def _train(
         watch = Watch(folder, settings, log=log, probe=probe, clock=clock, advance=advance)
         watch.begin(training)
         fit(training, settings, views_at=maker, after_step=watch)
-    return _figures(read_lines(log.path), state, clock)
+    return _figures(read_lines(log.path), state), clock
 
 
 def _resume(settings: PretrainSettings, checkpoints: Path, training: Training, progress: Progress) -> Clock:
@@ -144,8 +152,8 @@ def _resume(settings: PretrainSettings, checkpoints: Path, training: Training, p
     return Clock(note["seconds"], note["cpu_seconds"])
 
 
-def _figures(lines: list[dict[str, Any]], state: LoopState, clock: Clock) -> dict[str, Any]:
-    """Return the last values of the log, the first and last probe, and the time."""
+def _figures(lines: list[dict[str, Any]], state: LoopState) -> dict[str, Any]:
+    """Return the last values of the log, the first and the last probe."""
     last = lines[-1] if lines else {}
     kept = (
         "loss",
@@ -163,8 +171,6 @@ def _figures(lines: list[dict[str, Any]], state: LoopState, clock: Clock) -> dic
         "steps": state.step,
         "samples": last.get("samples"),
         "skipped": state.skipped,
-        "seconds": round(clock.seconds, 1),
-        "cpu_seconds": round(clock.cpu_seconds, 1),
         **{name: last.get(name) for name in kept},
         **({"probe_first": _probe(probes[0]), "probe_last": _probe(probes[-1])} if probes else {}),
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -77,13 +78,14 @@ class Probe:
     def __init__(self, reader: ShardReader, chips: Chips, settings: PretrainSettings) -> None:
         self._chips = chips
         self._size_px = round(settings.views.global_px * PROBE_ZOOM)
-        self.labels_from, names = _labels(reader)
+        self.labels_from, column = _labels(reader)
         first = reader.starts()
-        known = first[[names[row] is not None for row in first]] if names else first[:0]
+        known = first[column.is_valid().to_numpy(zero_copy_only=False)[first]]
         chosen = stream(settings.seed, "probe chips").permutation(known)[: settings.watch.probe_chips]
         self.rows: NDArray[np.int64] = np.sort(chosen)
-        classes = sorted({str(names[row]) for row in self.rows})
-        self.labels = torch.tensor([classes.index(str(names[row])) for row in self.rows], dtype=torch.int64)
+        names = column.take(pa.array(self.rows)).to_pylist()
+        classes = sorted(set(names))
+        self.labels = torch.tensor([classes.index(name) for name in names], dtype=torch.int64)
         self.useful = len(classes) > 1
 
     @torch.no_grad()
@@ -106,12 +108,13 @@ class Probe:
         }
 
 
-def _labels(reader: ShardReader) -> tuple[str, list[str | None]]:
-    for column in ("label", "land_cover"):
-        names: list[str | None] = reader.table([column])[column].to_pylist()
-        if any(name is not None for name in names):
-            return column, names
-    return "none", []
+def _labels(reader: ShardReader) -> tuple[str, pa.ChunkedArray]:
+    """Return the first column of the index that knows any label, and its name."""
+    for name in ("label", "land_cover"):
+        column = reader.table([name])[name]
+        if column.null_count < len(column):
+            return name, column
+    return "none", column
 
 
 def _whole(pixels: NDArray[np.uint8], sizes: NDArray[np.int64], *, side: int) -> Tensor:
@@ -179,8 +182,8 @@ class Watch:
             self.save(training)
 
     def begin(self, training: Training) -> None:
-        """Write the line of the untrained network, if it is probed and this is the beginning."""
-        if training.state.step == 0 and self._probe is not None:
+        """Write the line of the untrained network, if it is probed and has none yet."""
+        if self._log.empty and self._probe is not None:
             probed = self._probe.measure(training.pair.teacher.backbone)
             self._log.write({"step": 0, "samples": 0, "seconds": 0.0, "cpu_seconds": 0.0, **probed})
         self._clock.lap()

@@ -19,7 +19,10 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse L2 strengths C tried, in decades [ours]."""
 _INNER_PARTS = 4
 _MAX_ITERATIONS = 500
-_TOLERANCE = 1e-6
+_CHOICE_SLOPE = 1e-4
+"""Largest slope at which a fit ends while strengths are compared, as in scikit-learn."""
+_SLOPE = 1e-5
+"""The same for the fit that is used."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,11 @@ def fit_linear(
         return _fit_path(features, labels, ordered)[0]
     held = inner_split(labels, groups or [str(i) for i in range(len(labels))], seed=seed)
     if not held.any():
-        return _fit_path(features, labels, ordered[: len(ordered) // 2 + 1])[-1]
-    tried = _fit_path(features[~held], labels[~held], ordered)
+        return _fit_path(features, labels, [ordered[len(ordered) // 2]])[0]
+    tried = _fit_path(features[~held], labels[~held], ordered, slope=_CHOICE_SLOPE)
     scores = [float((probe.predict(features[held]) == labels[held]).mean()) for probe in tried]
-    best = int(np.argmax(scores))
-    return _fit_path(features, labels, ordered[: best + 1])[-1]
+    best = tried[int(np.argmax(scores))]
+    return _fit_path(features, labels, [best.strength], start=best)[0]
 
 
 def inner_split(labels: NDArray[np.integer], groups: Sequence[str], *, seed: int) -> NDArray[np.bool_]:
@@ -106,7 +109,14 @@ def inner_split(labels: NDArray[np.integer], groups: Sequence[str], *, seed: int
     return held[group_of]
 
 
-def _fit_path(features: NDArray[np.floating], labels: NDArray[np.integer], strengths: Sequence[float]) -> list[LinearProbe]:
+def _fit_path(
+    features: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    strengths: Sequence[float],
+    *,
+    start: LinearProbe | None = None,
+    slope: float = _SLOPE,
+) -> list[LinearProbe]:
     """Fit one strength after the other, each from the one before; the optimum is unique, so this only saves time."""
     wide = features.astype(np.float64)
     mean, scale = wide.mean(axis=0), wide.std(axis=0)
@@ -114,20 +124,23 @@ def _fit_path(features: NDArray[np.floating], labels: NDArray[np.integer], stren
     inputs = np.hstack([(wide - mean) / scale, np.ones((len(wide), 1))])  # (n, d + 1)
     target = np.eye(int(labels.max()) + 1)[labels]  # (n, C)
     theta = np.zeros((target.shape[1], inputs.shape[1]))  # (C, d + 1), the bias last
+    if start is not None and len(start.bias) == len(theta):
+        theta[:, :-1], theta[:, -1] = start.weight, start.bias
     probes = []
     for strength in strengths:
-        theta = _minimise(theta, inputs, target, strength)
+        theta = _minimise(theta, inputs, target, strength=strength, slope=slope)
         probes.append(LinearProbe(mean, scale, theta[:, :-1].copy(), theta[:, -1].copy(), strength))
     return probes
 
 
 def _minimise(
-    theta: NDArray[np.float64], inputs: NDArray[np.float64], target: NDArray[np.float64], strength: float
+    theta: NDArray[np.float64], inputs: NDArray[np.float64], target: NDArray[np.float64], *, strength: float, slope: float
 ) -> NDArray[np.float64]:
     """Minimise mean cross-entropy + |W|^2 / (2 C n) over (C, d + 1) ``theta`` by L-BFGS (Liu and Nocedal 1989)."""
     shape, penalty = theta.shape, 1 / (strength * len(inputs))
 
     def loss_and_slope(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Return the loss at ``flat`` (C * (d + 1),) and its slope there."""
         weights = flat.reshape(shape)
         logits = inputs @ weights.T  # (n, C)
         logits -= logits.max(axis=1, keepdims=True)
@@ -136,10 +149,10 @@ def _minimise(
         decayed = weights * penalty
         decayed[:, -1] = 0  # the bias is free
         entropy = (np.log(total[:, 0]) - (logits * target).sum(axis=1)).mean()
-        slope = (powers / total - target).T @ inputs / len(inputs) + decayed
-        return float(entropy + 0.5 * (decayed * weights).sum()), slope.ravel()
+        descent = (powers / total - target).T @ inputs / len(inputs) + decayed
+        return float(entropy + 0.5 * (decayed * weights).sum()), descent.ravel()
 
-    options = {"maxiter": _MAX_ITERATIONS, "gtol": _TOLERANCE, "ftol": _TOLERANCE**2}
+    options = {"maxiter": _MAX_ITERATIONS, "gtol": slope, "ftol": 1e-13}
     found = minimize(loss_and_slope, theta.ravel(), jac=True, method="L-BFGS-B", options=options)
     best: NDArray[np.float64] = found.x.reshape(shape)
     return best

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from markupsafe import Markup
 
-from cgeartheye.errors import DataError
+from cgeartheye.errors import CGEarthEyeError
 
 logger = logging.getLogger(__name__)
+
+UNREADABLE: Final = (CGEarthEyeError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What reading a stranger's folder may raise. It costs a figure or a section, never the report, and is logged in full."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,16 @@ class Section:
 
 
 def attempt(title: str, make: Callable[[], Block]) -> Block:
-    """Return ``make()``, or a :class:`Missing` with the reason if the data for it is absent or broken.
-
-    Only faults of data are forgiven: anything else is a bug of ours and passes.
-    """
+    """Return ``make()``, or a :class:`Missing` with the reason if the data for it is absent, broken or of another form."""
     try:
         return make()
-    except DataError as error:
-        logger.warning("left out of the report: %s (%s)", title, error)
-        return Missing(title, error.what)
+    except UNREADABLE as error:
+        logger.warning("left out of the report: %s (%s)", title, error, exc_info=not isinstance(error, CGEarthEyeError))
+        return Missing(title, reason_of(error))
+
+
+def reason_of(error: Exception) -> str:
+    """Return why something is left out, in words for the page."""
+    if isinstance(error, CGEarthEyeError):
+        return error.what
+    return f"its data has another form than expected ({type(error).__name__}; run.log has the details)"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgeartheye.errors import DataError
-from cgeartheye.reporting.archive import Tally
+from cgeartheye.reporting.archive import Tally, tally
 from cgeartheye.reporting.wording import unknown
+
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+_NUMBER: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d+\.\d+|\b\d{1,2}\b")
 
 
 @dataclass(frozen=True)
@@ -79,36 +83,60 @@ def effective(sizes: NDArray[np.int64]) -> float:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the funnel: how many of what were left."""
+    """One step of the funnel: how many of what were left, or were lost."""
 
     name: str
     number: int
 
 
-def funnel(value: object) -> tuple[Step, ...]:
-    """Return the steps of ``funnel.json``: a list of records with a name and a count, or names mapped to counts.
+PLACE_STEPS: Final = {
+    "cells_covered": "cells covered",
+    "cells_outside_hold_out": "outside hold-out",
+    "cells_drawn": "cells drawn",
+    "places_drawn": "places drawn",
+    "found": "pictures found",
+    "in_part": "in this part",
+    "places": "places with chips",
+    "kept": "places kept",
+}
+CHIP_STEPS: Final = {"chips_cut": "chips cut", "read": "pictures read"}
+LOSSES: Final = {
+    "unreadable": "lost: unreadable",
+    "no_data": "lost: no data",
+    "saturated": "lost: saturated",
+    "empty": "lost: empty",
+    "out_of_focus": "lost: out of focus",
+    "shifted": "lost: shifted",
+}
+LAST_CHIP_STEP: Final = {"chips": "chips that passed"}
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """The counts of a curation in order: places, chips and what was lost of them, and all others by their own name."""
+
+    places: tuple[Step, ...]
+    chips: tuple[Step, ...]
+    others: tuple[Step, ...]
+
+
+def funnel(value: object) -> Funnel:
+    """Return the steps of ``funnel.json``, an object whose ``steps`` map names to whole numbers.
 
     Raises:
         DataError: if it holds no whole number.
     """
-    if isinstance(value, Mapping) and isinstance(value.get("steps"), list):
-        value = value["steps"]
-    if isinstance(value, Mapping):
-        pairs = [(str(k), v) for k, v in value.items() if k != "schema_version"]
-    elif isinstance(value, list):
-        pairs = [pair for record in value if isinstance(record, Mapping) for pair in _step(record)]
-    else:
-        pairs = []
-    steps = tuple(Step(name.replace("_", " "), number) for name, number in pairs if _whole(number))
-    if not steps:
+    found = value.get("steps") if isinstance(value, Mapping) else None
+    counts = {str(k): v for k, v in found.items() if _whole(v)} if isinstance(found, Mapping) else {}
+    if not counts:
         raise DataError("funnel.json holds no counts")
-    return steps
-
-
-def _step(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    names = [v for v in record.values() if isinstance(v, str)]
-    numbers = [v for v in record.values() if _whole(v)]
-    return [(names[0], numbers[0])] if names and numbers else []
+    chip_names = {**CHIP_STEPS, **LOSSES, **LAST_CHIP_STEP}
+    others = sorted(name for name in counts if name not in PLACE_STEPS and name not in chip_names)
+    return Funnel(
+        tuple(Step(words, counts[name]) for name, words in PLACE_STEPS.items() if name in counts),
+        tuple(Step(words, counts[name]) for name, words in chip_names.items() if name in counts),
+        tuple(Step(name.replace("_", " "), counts[name]) for name in others),
+    )
 
 
 def _whole(value: object) -> bool:
@@ -137,8 +165,10 @@ def pick_examples(groups: Sequence[str], n_dates: NDArray[np.int64], order: NDAr
     return sorted(picked, key=lambda i: (groups[i], i))
 
 
-def rejections(kinds: Sequence[Any], reasons: Sequence[Any]) -> Tally:
-    """Return how often each reason rejected something, with what was rejected in front where it is known."""
-    names = [f"{named(k)}: {named(r)}" if k else named(r) for k, r in zip(kinds, reasons, strict=True)]
-    found = sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))
-    return Tally(tuple(n for n, _ in found), tuple(c for _, c in found))
+def rejections(reasons: Sequence[Any]) -> Tally:
+    """Return how often each kind of reason rejected something; reasons that differ in dates or measures are one kind."""
+    return tally([_DATE.sub("another date", _NUMBER.sub(_number_or_date, named(r))) for r in reasons])
+
+
+def _number_or_date(match: re.Match[str]) -> str:
+    return match.group() if _DATE.fullmatch(match.group()) else "n"

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from cgeartheye.errors import DataError, InputError
+from cgeartheye.errors import CGEarthEyeError, DataError, InputError
 from cgeartheye.files import write_text
 from cgeartheye.progress import SILENT, Progress
-from cgeartheye.reporting.blocks import Fact, Section
+from cgeartheye.reporting.blocks import UNREADABLE, Fact, Section, reason_of
 from cgeartheye.reporting.folders import StageFolder, finished_folder
 from cgeartheye.reporting.page import render
 from cgeartheye.reporting.sections import curation, data, evaluation, mapping, pretraining, record
@@ -80,9 +80,9 @@ def _sections(
         for name, make in makers:
             try:
                 sections.append(make())
-            except (DataError, InputError) as error:
-                logger.warning("the section %s is left out: %s", name, error)
-                faults.append((name, error.what))
+            except UNREADABLE as error:
+                logger.warning("the section %s is left out: %s", name, error, exc_info=not isinstance(error, CGEarthEyeError))
+                faults.append((name, reason_of(error)))
             advance(1)
     return sections, faults
 
@@ -123,5 +123,5 @@ def _if_readable(make: Callable[[], Sequence[Item]]) -> Sequence[Item]:
     """Return ``make()``, or nothing where the data is broken: the section below says why."""
     try:
         return make()
-    except DataError:
+    except UNREADABLE:
         return ()

@@ -37,7 +37,7 @@ def read_picture(path: Path, longest_px: int, *, alt: str, sharp: bool = False) 
     """
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as opened:
-            image = opened.convert("RGBA" if sharp else "RGB")
+            image = opened.copy() if sharp and opened.mode == "P" else opened.convert("RGBA" if sharp else "RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
         raise DataError(f"{path.name} is absent or cannot be read", where=f"{path} ({error})") from error
     if sharp:

@@ -17,6 +17,7 @@ PARTS: Final = {
     "loss_patch": "masked patches",
 }
 """Parts of the loss by their column in the log."""
+READOUTS: Final = {"class": "class token", "patch": "patch mean + deviation"}
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,17 @@ class Log:
 
     @property
     def probes(self) -> tuple[str, ...]:
-        """Names of the columns that probes wrote."""
-        return tuple(name for name in self.columns if name.startswith("probe") and self.has(name))
+        """Names of the columns that hold accuracies of probes."""
+        names = (name for name in self.columns if name.startswith("probe") and self.has(name))
+        return tuple(name for name in names if name not in {"probe_rank", "probe_chips"})
+
+    def used(self, name: str) -> bool:
+        """Say whether a column was ever anything but zero; a term that never took part is logged as zeros."""
+        return self.has(name) and bool(np.nan_to_num(self.columns[name]).any())
 
 
 def read_log(lines: Sequence[Mapping[str, Any]]) -> Log:
-    """Return the log's lines as columns; nested probe results become ``probes.knn.patch`` and the like.
+    """Return the log's lines as columns;nested objects become dotted columns.
 
     A step that occurs twice (written again after a resume) keeps its last line.
     """
@@ -90,6 +96,6 @@ def throughput(log: Log) -> Throughput:
 
 
 def probe_name(column: str) -> str:
-    """Return a probe column's name as words: ``probes.knn.patch`` becomes ``knn, patch``."""
-    words = [w for w in column.replace("_", ".").split(".") if w not in {"probe", "probes"}]
-    return ", ".join(words) or column
+    """Return a probe column's name as words: ``probe_class`` becomes ``class token``."""
+    word = column.removeprefix("probe_")
+    return READOUTS.get(word, word.replace("_", " "))

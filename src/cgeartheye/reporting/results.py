@@ -16,9 +16,16 @@ METHODS: Final = {
     "untrained_layerscale_1": "untrained, LayerScale 1",
     "colour_mean_std": "colour mean + deviation",
     "joint_histogram": "joint colour histogram",
-    "pixels": "standardised pixels",
+    "pixels": "pixels as they come",
+    "pixels_turned": "pixels, best turn",
 }
-READOUTS: Final = {"class": "class token", "patch": "patch mean + deviation", "mean": "patch mean", "colour": "colour"}
+READOUTS: Final = {
+    "class": "class token",
+    "patch": "patch mean + deviation",
+    "mean": "patch mean",
+    "colour": "colour",
+    "pixels": "64 px, standardised",
+}
 PROBES: Final = {"knn": "kNN", "linear": "linear probe", "retrieval": "retrieval"}
 TRAINED: Final = "trained"
 HISTOGRAM: Final = "joint_histogram"
@@ -62,6 +69,7 @@ class Result:
     licence: str
     measured: bool
     backbone: str
+    chance: float | None
     comparisons: tuple[Comparison, ...]
 
     @property
@@ -87,8 +95,9 @@ class Comparable:
 
     @property
     def title(self) -> str:
-        """What was measured, as words."""
-        return f"{self.dataset}: {PROBES.get(self.probe, self.probe)}"
+        """What was measured, as words; accuracy is understood."""
+        named = f"{self.dataset}: {PROBES.get(self.probe, self.probe)}"
+        return named if self.metric in {"accuracy", "overall_accuracy"} else f"{named}, {self.metric.replace('_', ' ')}"
 
     @property
     def trained(self) -> tuple[Result, ...]:
@@ -129,6 +138,7 @@ def _result(record: Mapping[str, Any], value: float, comparisons: tuple[Comparis
         high=_finite(record.get("high")),
         n_test=None if n_test is None else round(n_test),
         seeds=_seeds(record.get("seeds")),
+        chance=_finite(record.get("chance")),
         licence=str(record.get("licence") or "not recorded"),
         measured=bool(record.get("measured", True)),
         comparisons=comparisons,

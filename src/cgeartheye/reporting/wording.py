@@ -96,6 +96,11 @@ def plain(value: object) -> str:
     return str(value)
 
 
+def unbroken(date: str) -> str:
+    """Return a date such as 2024-02-14 with hyphens and spaces at which no line breaks."""
+    return date.replace("-", "\N{NON-BREAKING HYPHEN}").replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def _number(value: float) -> str:
     if isinstance(value, int):
         return count(value) if abs(value) >= 10_000 else str(value)

@@ -80,8 +80,9 @@ class QualitySettings(Settings):
     """Grey levels; a chip below both this deviation and `min_entropy` is rejected as empty [ours]."""
     min_entropy: float = Field(3.0, ge=0, le=8)
     """Bits; see `min_std` [ours]."""
-    max_reblur: float = Field(0.65, ge=0, le=1)
-    """A chip that keeps a larger share of its gradient under a further blur is rejected as out of focus [ours]."""
+    max_reblur: float = Field(0.70, ge=0, le=1)
+    """A chip that keeps a larger share of its gradient under a further blur is rejected as out of focus. None of 1,778
+    pictures of six public sets is above; blurred by 2 px, 95 % are [ours]."""
 
 
 class RegistrationSettings(Settings):
@@ -137,6 +138,11 @@ class CurateSettings(StageSettings):
     """Folder of pictures (jpg, png, tif, bmp) for `source: images`; a picture's folder is its label."""
     split: SplitSettings = SplitSettings()
     """Part of the pictures to use, for `source: images`."""
+    include: tuple[str, ...] = ()
+    """Patterns of paths below `images`, such as `Tile 1/images/*`; empty: every picture [ours]."""
+    cut_px: int | None = Field(None, ge=32, le=8192)
+    """Cut pictures into squares of this side at their own resolution, without the remainder at the right and bottom; smaller
+    pictures stay whole. None: a picture is one chip [ours]."""
     max_px: int = Field(1024, ge=32, le=8192)
     """Longer side above which a plain picture is shrunk [ours]."""
 

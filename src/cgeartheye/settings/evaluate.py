@@ -51,8 +51,9 @@ class ClassFolder(Settings):
     """Bring the shorter side to this and cut the centre square; empty: pictures as they are [ours]."""
     group: Literal["picture", "place"] = "picture"
     """What is drawn at once for the intervals: a picture, or all pictures of a place (several dates of it) [ours]."""
-    place_pattern: str = r"^(.+?)[._-]d\d+"
-    """For `group: place`: pattern on the file name whose first group is the place; other names are places of their own."""
+    place_pattern: str = r"^(.+)[._-][dq]?\d\.[^.]+$"
+    """For `group: place`: pattern on the file name whose first group is the place (`12_34_2.png`, `PLACE.d0.jpg`); a name that
+    does not match is a place of its own [ours]."""
 
 
 class KnnSettings(Settings):

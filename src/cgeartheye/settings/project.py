@@ -105,7 +105,7 @@ def override(values: dict[str, Any], assignments: Sequence[str]) -> dict[str, An
     Raises:
         InputError: if an assignment has no ``=`` or its value is no YAML.
     """
-    merged = _copy(values)
+    merged: dict[str, Any] = _copy(values)
     for assignment in assignments:
         key, found, text = assignment.partition("=")
         if not found or not key.strip():

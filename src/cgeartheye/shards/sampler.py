@@ -22,7 +22,10 @@ ROUNDS: Final = 8
 @overload
 def sample_index(seed: int, t: int, n: int) -> int: ...
 @overload
-def sample_index(seed: int, t: NDArray[np.integer], n: int) -> NDArray[np.int64]: ...
+def sample_index(seed: int, t: NDArray[np.integer], n: int) -> NDArray[np.int64]:  # noqa: D418 - arrays' shapes are named
+    """Any shape (...) -> (...)."""
+
+
 def sample_index(seed: int, t: int | NDArray[np.integer], n: int) -> int | NDArray[np.int64]:
     """Return which of ``n`` samples is drawn as number ``t`` of a run.
 

@@ -102,18 +102,27 @@ def cloud_fields(settings: WorldSettings, quarter: int, sky: Sky, sun: Sun) -> t
     rng = stream(settings.seed, "clouds", quarter)
     margin = int(CLOUD_TOP_M / sun.slope / COARSE_M) + 1
     wide = side + 2 * margin
-    noise = enlarge(fractal(rng, 512, 1.5), wide, wide)
+    noise = enlarge(fractal(rng, 512, 1.3), wide, wide)
     at = (np.arange(wide, dtype=np.float32) - margin + 0.5) * COARSE_M
     density = np.full((wide, wide), -1.0, dtype=np.float32)
-    for x, y, radius in sky.clouds:
+    for x, y, radius in _puffs(sky, rng):
         away = np.hypot(at[None, :] - np.float32(x), at[:, None] - np.float32(y)) / np.float32(radius)
-        np.maximum(density, 1.0 - away, out=density)
-    t = np.clip((density + 0.30 * noise * (density > -0.7)) / 0.45, 0, 1)
+        np.maximum(density, 0.9 - away, out=density)
+    t = np.clip((density + 0.42 * noise * (density > -0.9)) / 0.75, 0, 1)
     opacity = t * t * (3 - 2 * t) * np.float32(0.96)
     east, south = sun.shadow * CLOUD_TOP_M / sun.slope / COARSE_M
     shadow = ndimage.shift(ndimage.gaussian_filter(opacity, 2.0), (south, east), order=1)
     inner = slice(margin, margin + side)
-    return opacity[inner, inner].copy(), shadow[inner, inner].copy()
+    return np.asarray(opacity[inner, inner], dtype=np.float32), np.asarray(shadow[inner, inner], dtype=np.float32)
+
+
+def _puffs(sky: Sky, rng: np.random.Generator) -> list[tuple[float, float, float]]:
+    """Return centre and radius of the puffs that clouds are heaped up of."""
+    puffs = []
+    for x, y, radius in sky.clouds:
+        for dx, dy in rng.normal(0, 0.42 * radius, (6, 2)):
+            puffs.append((x + dx, y + dy, radius * rng.uniform(0.45, 0.8)))
+    return puffs
 
 
 def veil(picture: Field, settings: WorldSettings, quarter: int, *, sky: Sky, sun: Sun) -> NDArray[np.uint8]:

@@ -57,12 +57,12 @@ class Buildings:
         return np.asarray(shapely.polygons(rectangles(np.stack([self.x, self.y], 1), self.half_u, self.half_v, self.angle)))
 
     def select(self, index: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
-        """Return the buildings at ``index``."""
+        """Return the buildings at ``index``: (n,) bool or (k,) numbers."""
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
-        """Return all parts as one, in order."""
+        """Return all parts as one of n (the sum) rectangles, in order."""
         return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
     @classmethod
@@ -94,7 +94,7 @@ def roof_heights(
     hip = np.minimum(slope, np.clip((half_u - along) / half_v, 0, 1))
     arch = 1.0 - across * across
     profile = np.select([form == GABLE, form == HIP, form == ARCH], [slope, hip, np.clip(arch, 0, 1)], 0.0)
-    return (buildings.eaves[ids] + buildings.rise[ids] * profile).astype(np.float32)
+    return np.asarray(buildings.eaves[ids] + buildings.rise[ids] * profile, dtype=np.float32)
 
 
 def pick_roofs(rng: np.random.Generator, count: int) -> Floats:

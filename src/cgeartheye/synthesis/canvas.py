@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +54,9 @@ class Canvas:
     textures: Textures
 
 
-def burn(shapes: list[tuple[BaseGeometry, int]], side: int, gsd_m: float, *, fill: int = 0, dtype: str = "uint8") -> NDArray[Any]:
+def burn(
+    shapes: Sequence[tuple[BaseGeometry, int]], side: int, gsd_m: float, *, fill: int = 0, dtype: str = "uint8"
+) -> NDArray[Any]:
     """Return the (side, side) raster of geometries with values, later ones over earlier ones, pixels by their centre."""
     if not shapes:
         return np.full((side, side), fill, dtype=dtype)
@@ -75,7 +78,7 @@ def make_canvas(settings: WorldSettings, layout: Layout) -> Canvas:
     buildings = layout.buildings
     building = burn([(s, i + 1) for i, s in enumerate(buildings.footprints())], side, gsd, dtype="uint16")
     stand = Stand(classes, building > 0, gsd)
-    crown, kind = stamp(plant(settings.seed, settings.size_m, stand, layout.orchards, layout.hedges), side, gsd)
+    crown, kind = stamp(plant(settings.seed, settings.size_m, stand, layout), side, gsd)
     kind[np.isin(ground, _tree_free(layout))] = 0
     return Canvas(
         settings=settings,

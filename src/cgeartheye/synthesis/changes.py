@@ -37,9 +37,11 @@ def make_changes(districts: list[Polygon], uses: list[str], *, size_m: float, rn
     Each lies within one district and covers a small part of it, 40 to 85 m across.
     """
     count = max(1, round(size_m**2 / 1.5e6))
+    seen = box(8.0, 8.0, size_m - 8.0, size_m - 8.0)
     pieces, parts = [], [Buildings.none()]
     for kind, hosts in (("felled", {"forest"}), ("built", {"field", "grass"})):
-        able = [piece for piece, use in zip(districts, uses, strict=True) if use in hosts and piece.area > 8000.0]
+        hosting = [piece.intersection(seen) for piece, use in zip(districts, uses, strict=True) if use in hosts]
+        able = [piece for piece in hosting if isinstance(piece, Polygon) and piece.area > 6000.0]
         for number, index in enumerate(rng.permutation(len(able))[:count]):
             outline = _patch(able[index], rng)
             if outline.is_empty or not isinstance(outline, Polygon):

@@ -15,7 +15,7 @@ from cgeartheye.synthesis.parcels import halve, long_axis_deg, polygons_of
 
 CROPS: Final = ("wheat", "maize", "vegetables", "mulch", "fallow", "soy")
 """Crop calendars; their colours by quarter are in :mod:`cgeartheye.synthesis.seasons`."""
-CROP_SHARES: Final = (0.30, 0.22, 0.14, 0.12, 0.10, 0.12)
+CROP_SHARES: Final = (0.26, 0.19, 0.14, 0.22, 0.08, 0.11)
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,15 @@ def _greenhouse_block(piece: Polygon, rng: np.random.Generator) -> Buildings:
     kept = inside(inner, centre, half_u, half_v, angle) & (rng.random(count) > 0.05)
     # film, shading net and dirt differ from farm to farm: the mean of a block covers the range of pale fields
     colour = film_colours(rng, count)
-    eaves, rise = np.full(count, 0.6), np.full(count, rng.uniform(1.6, 2.6))
+    eaves, rise = np.full(count, 0.6), np.full(count, rng.uniform(0.7, 1.5))
     form, appears = np.full(count, ARCH), np.zeros(count, dtype=np.int64)
     built = Buildings(centre[:, 0], centre[:, 1], half_u, half_v, angle, eaves, rise, form, colour, appears)
     return built.select(kept)
 
 
 def film_colours(rng: np.random.Generator, count: int) -> Floats:
-    """Return colours (count, 3) of the houses of one farm: clear, dusty or yellowed film, some under green nets."""
-    films = np.array([(196, 198, 192), (176, 170, 154), (188, 178, 146), (150, 160, 138)], dtype=np.float64)
-    main = films[rng.choice(4, p=[0.38, 0.27, 0.2, 0.15])] * rng.normal(1.0, 0.06)
-    base = np.where(rng.random((count, 1)) < 0.8, main, films[rng.choice(4, count)])
+    """Return colours (count, 3) of the houses of one farm: clear, dusty or yellowed film, green nets, or frames over crops."""
+    films = np.array([(182, 184, 178), (164, 156, 138), (172, 162, 130), (122, 132, 102), (130, 128, 94)], dtype=np.float64)
+    main = films[rng.choice(5, p=[0.26, 0.24, 0.2, 0.15, 0.15])] * rng.normal(1.0, 0.06)
+    base = np.where(rng.random((count, 1)) < 0.8, main, films[rng.choice(5, count)])
     return np.clip(base * rng.normal(1.0, 0.05, (count, 1)), 40, 240)

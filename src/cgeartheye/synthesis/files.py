@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import rasterio
 import shapely
 from numpy.typing import NDArray
 from pyproj import Transformer
-from rasterio import Affine
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
-from cgeartheye.files import atomic_path, write_json
+from cgeartheye.files import write_json
+from cgeartheye.geometry.grid import Grid
+from cgeartheye.rasters.reader import open_raster, read_values, read_window
+from cgeartheye.rasters.writer import ColourTable, RasterSpec, write_geotiff
 
 CRS: Final = "EPSG:32650"
 ORIGIN: Final = (448_800.0, 4_418_880.0)
@@ -39,45 +40,24 @@ class Raster:
     nodata: float | None = None
     at_px: tuple[int, int] = (0, 0)
     tags: Mapping[str, str] | None = None
-    colours: Mapping[int, tuple[int, int, int]] | None = None
+    colours: ColourTable | None = None
 
 
-def write_geotiff(path: Path, pixels: NDArray[Any], raster: Raster) -> None:
-    """Write (H, W) or (H, W, 3) pixels as a tiled, compressed GeoTIFF, atomically."""
-    stack = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
+def write_raster(path: Path, pixels: NDArray[Any], raster: Raster) -> None:
+    """Write (H, W) or (H, W, 3) pixels as a tiled GeoTIFF, atomically."""
+    height, width = pixels.shape[:2]
     x = ORIGIN[0] + raster.at_px[0] * raster.pixel_m
     y = ORIGIN[1] - raster.at_px[1] * raster.pixel_m
-    profile = {
-        "driver": "GTiff",
-        "count": stack.shape[0],
-        "height": stack.shape[1],
-        "width": stack.shape[2],
-        "dtype": stack.dtype.name,
-        "crs": CRS,
-        "transform": Affine(raster.pixel_m, 0.0, x, 0.0, -raster.pixel_m, y),
-        "nodata": raster.nodata,
-        "tiled": True,
-        "blockxsize": 256,
-        "blockysize": 256,
-        "compress": "DEFLATE",
-        "zlevel": 3,
-        "predictor": 3 if stack.dtype.kind == "f" else 2,
-    }
-    if stack.shape[0] == 3:
-        profile |= {"photometric": "RGB", "interleave": "pixel"}
-    with atomic_path(path) as temporary, rasterio.open(temporary, "w", **profile) as target:
-        target.write(stack)
-        if raster.tags:
-            target.update_tags(**raster.tags)
-        if raster.colours:
-            target.write_colormap(1, {value: (*rgb, 255) for value, rgb in raster.colours.items()})
+    grid = Grid(CRS, x, y, raster.pixel_m, width, height)
+    count = 1 if pixels.ndim == 2 else pixels.shape[2]
+    spec = RasterSpec.on(grid, count=count, dtype=pixels.dtype.name, nodata=raster.nodata, colour_table=raster.colours)
+    write_geotiff(path, pixels, spec, tags=raster.tags)
 
 
-def read_pixels(path: Path) -> NDArray[Any]:
-    """Return the pixels (H, W) or (H, W, 3) of a GeoTIFF that :func:`write_geotiff` wrote."""
-    with rasterio.open(path, driver="GTiff") as source:
-        stack = source.read()
-    return np.asarray(stack[0] if stack.shape[0] == 1 else np.moveaxis(stack, 0, 2))
+def read_pixels(path: Path) -> NDArray[np.uint8]:
+    """Return the uint8 pixels (H, W) or (H, W, 3) of a GeoTIFF that :func:`write_raster` wrote."""
+    with open_raster(path) as raster:
+        return read_values(raster)[0] if raster.dataset.count == 1 else read_window(raster)[0]
 
 
 def to_crs(geometry: BaseGeometry) -> BaseGeometry:

@@ -22,7 +22,9 @@ from cgeartheye.synthesis.materials import MATERIALS, NAMES
 from cgeartheye.synthesis.parcels import polygons_of
 from cgeartheye.synthesis.relief import RELIEF_M, relief_side
 from cgeartheye.synthesis.render import mixture
+from cgeartheye.synthesis.seasons import SPOIL
 from cgeartheye.synthesis.uses import CLASSES, COVERS
+from cgeartheye.synthesis.vegetation import TINTS
 
 Rgb = tuple[int, int, int]
 
@@ -81,10 +83,12 @@ def cover_labels(canvas: Canvas) -> NDArray[np.uint8]:
         rows = slice(top, min(top + 256, len(cover)))
         textures = (canvas.textures.rows(name, rows.start, rows.stop, cover.shape[1]) for name in ("mottle", "patch"))
         cover[rows] = np.where(mixture(*textures) > 0.5, second[material[rows]], cover[rows])
+    # heaps of spoil come after all trees in the numbers of kinds
+    is_tree = (canvas.kind > 0) & (canvas.kind <= SPOIL * TINTS)
     form = np.concatenate([[0], canvas.layout.buildings.form])
     roofs = np.where(form == ARCH, COVERS.index("field"), COVERS.index("building")).astype(np.uint8)
     cover = np.where(canvas.building > 0, roofs[canvas.building], cover)
-    cover = np.where((canvas.kind > 0) & (canvas.building == 0), COVERS.index("tree"), cover)
+    cover = np.where(is_tree & (canvas.building == 0), COVERS.index("tree"), cover)
     return np.where(canvas.since == NEVER, cover, UNUSED).astype(np.uint8)
 
 

@@ -17,6 +17,7 @@ from cgeartheye.seeding import stream
 from cgeartheye.settings.world import WorldSettings
 from cgeartheye.synthesis.buildings import Buildings, Floats
 from cgeartheye.synthesis.changes import Changes, make_changes
+from cgeartheye.synthesis.earthworks import make_works
 from cgeartheye.synthesis.farmland import make_fields, make_greenhouses, make_orchards, orchard_trees
 from cgeartheye.synthesis.housing import MANNERS, build
 from cgeartheye.synthesis.materials import NAMES
@@ -29,7 +30,7 @@ from cgeartheye.synthesis.water import Water, make_water
 
 UNUSED: Final = 255
 """Class number of ground that belongs to no class."""
-_GROUND: Final = {"forest": "litter", "grass": "meadow", "greenhouse": "beds", "bare": "earth"}
+_GROUND: Final = {"forest": "litter", "grass": "meadow"}
 
 
 @dataclass
@@ -65,6 +66,7 @@ class Layout:
     buildings: Buildings
     orchards: Floats
     hedges: Floats
+    heaps: Floats
     motorways: Motorways
     water: Water
     relief: Field
@@ -77,6 +79,7 @@ class _Draft:
     rng: np.random.Generator
     buildings: list[Buildings] = field(default_factory=list)
     orchards: list[Floats] = field(default_factory=list)
+    heaps: list[Floats] = field(default_factory=list)
 
 
 def make_layout(settings: WorldSettings) -> Layout:
@@ -101,9 +104,9 @@ def make_layout(settings: WorldSettings) -> Layout:
     buildings = Buildings.joined(draft.buildings) if draft.buildings else Buildings.none()
     changes = make_changes(land, uses, size_m=size, rng=stream(seed, "changes"))
     buildings = Buildings.joined([buildings, changes.buildings])
-    orchards = np.concatenate(draft.orchards) if draft.orchards else np.zeros((0, 2))
+    orchards, heaps = (np.concatenate([np.zeros((0, 2)), *points]) for points in (draft.orchards, draft.heaps))
     hedges = _hedges(cuts, motorways, water, stream(seed, "hedges"))
-    return Layout(draft.surfaces, buildings, orchards, hedges, motorways, water, relief, changes)
+    return Layout(draft.surfaces, buildings, orchards, hedges, heaps, motorways, water, relief, changes)
 
 
 def _fill(draft: _Draft, piece: Polygon, use: str) -> None:
@@ -119,10 +122,18 @@ def _fill(draft: _Draft, piece: Polygon, use: str) -> None:
         draft.buildings.append(houses)
         for street in streets:
             draft.surfaces.paint(street, "street", use)
+    elif use == "bare":
+        draft.surfaces.paint(piece, "earth", use, tint=draft.rng.normal(1.0, 0.06))
+        works = make_works(piece, draft.rng)
+        for area, tint in works.areas:
+            draft.surfaces.paint(area, "earth", use, tint=tint)
+        draft.surfaces.paint(works.tracks, "earth", use, tint=1.12)
+        draft.heaps.append(works.heaps)
+    elif use == "greenhouse":
+        draft.surfaces.paint(piece, "beds", use, tint=draft.rng.uniform(0.95, 1.45))
+        draft.buildings.append(make_greenhouses(_inner(piece, 3.0), draft.rng))
     else:
         draft.surfaces.paint(piece, _GROUND[use], use, tint=draft.rng.normal(1.0, 0.06))
-        if use == "greenhouse":
-            draft.buildings.append(make_greenhouses(_inner(piece, 3.0), draft.rng))
 
 
 def _inner(piece: Polygon, margin: float) -> Polygon:
@@ -170,9 +181,8 @@ def _hedges(cuts: list[Cut], motorways: Motorways, water: Water, rng: np.random.
     points = []
     for cut in cuts:
         rank = rank_of(cut.depth)
-        for side in (-1.0, 1.0):
-            if rng.random() < {"main": 0.9, "minor": 0.6, "track": 0.3}[rank]:
-                points.append(_along(cut.line.offset_curve(side * (0.5 * ROAD_WIDTH_M[rank] + 3.0)), 7.0, rng))
+        sides = [side for side in (-1.0, 1.0) if rng.random() < {"main": 0.9, "minor": 0.6, "track": 0.3}[rank]]
+        points += [_along(cut.line.offset_curve(side * (0.5 * ROAD_WIDTH_M[rank] + 3.0)), 7.0, rng) for side in sides]
     for line in motorways.lines:
         points += [_along(line.offset_curve(offset), 6.0, rng) for offset in (-42.0, -39.0, -24.5, 24.5, 39.0, 42.0)]
     points.append(_along(water.river.buffer(9.0).boundary, 8.0, rng))
@@ -183,5 +193,5 @@ def _hedges(cuts: list[Cut], motorways: Motorways, water: Water, rng: np.random.
 def _along(line: BaseGeometry, step: float, rng: np.random.Generator) -> Floats:
     places = np.arange(0.0, line.length, step)
     places = places[rng.random(len(places)) < 0.8] + rng.normal(0, 0.8, 1)
-    at = shapely.get_coordinates(shapely.line_interpolate_point(shapely.line_merge(line), places))
+    at = np.asarray(shapely.get_coordinates(shapely.line_interpolate_point(shapely.line_merge(line), places)))
     return at + rng.normal(0, 0.6, at.shape)

@@ -16,7 +16,7 @@ LONGEST_SHADOW_M = 44.0
 
 def halo_px(gsd_m: float) -> int:
     """Return by how many pixels the shadow of something outside a strip can reach into it."""
-    return 2 ** math.ceil(math.log2(LONGEST_SHADOW_M / gsd_m))
+    return int(2 ** math.ceil(math.log2(LONGEST_SHADOW_M / gsd_m)))
 
 
 def cast_shadows(height: Field, sun: Sun, gsd_m: float) -> Field:
@@ -33,7 +33,7 @@ def cast_shadows(height: Field, sun: Sun, gsd_m: float) -> Field:
         dx, dy = round(step * east), round(step * south)
         _raise_moved(surface, dx, dy, step * fall)
         step *= 2
-    return np.maximum(surface - height, 0)
+    return np.asarray(np.maximum(surface - height, 0), dtype=np.float32)
 
 
 def _raise_moved(surface: Field, dx: int, dy: int, fall: float) -> None:
@@ -54,17 +54,16 @@ def shade_objects(height: Field, sun: Sun, gsd_m: float, steepest: float = 1.1) 
     np.subtract(height[:, 2:], height[:, :-2], out=east[:, 1:-1])
     np.subtract(height[2:], height[:-2], out=south[1:-1])
     for rise in (east, south):
-        rise *= gain
-        np.clip(rise, -steepest, steepest, out=rise)
+        np.clip(np.multiply(rise, gain, out=rise), -steepest, steepest, out=rise)
     x, y, z = (np.float32(v) for v in sun.vector)
     light = z - east * x - south * y
     light /= np.sqrt(1 + east * east + south * south) * z
-    return np.clip(light, 0, 1.7)
+    return np.asarray(np.clip(light, 0, 1.7), dtype=np.float32)
 
 
-def shade_relief(relief: Field, sun: Sun, exaggeration: float = 1.7) -> Field:
+def shade_relief(relief: Field, sun: Sun, exaggeration: float = 2.2) -> Field:
     """Return the light of hill slopes relative to level ground, of the shape of ``relief``, between 0.5 and 1.5."""
     east, south = (exaggeration * rise for rise in slopes(relief))
     x, y, z = sun.vector
     light = (z - east * x - south * y) / (np.sqrt(1 + east * east + south * south) * z)
-    return np.clip(light, 0.5, 1.5).astype(np.float32)
+    return np.asarray(np.clip(light, 0.5, 1.5), dtype=np.float32)

@@ -43,7 +43,7 @@ def ticks(low: float, high: float, *, step: float, run: int, gap: float) -> tupl
     count = int((high - low) // block) + 2
     starts = low + np.arange(count) * block
     lots = (starts[:, None] + gap + (np.arange(run) + 0.5) * step).ravel()
-    return lots[lots < high], starts + 0.5 * gap
+    return np.asarray(lots[lots < high], dtype=np.float64), np.asarray(starts + 0.5 * gap, dtype=np.float64)
 
 
 def inside(polygon: Polygon, centre: Floats, half_u: Floats, half_v: Floats, angle: Floats) -> NDArray[np.bool_]:

@@ -23,6 +23,7 @@ class Material:
         grain: standard deviation of the fine texture, as a share of the colour.
         rows: strength of the row pattern in each quarter, as a share of the colour.
         snow: readiness to keep snow, 0 to 1.
+        sharp: how sharply the two colours part, 0 to about 1.
     """
 
     first: Year
@@ -31,6 +32,7 @@ class Material:
     grain: float = 0.06
     rows: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     snow: float = 0.7
+    sharp: float = 0.28
 
 
 def _all_year(colour: Colour) -> Year:
@@ -42,8 +44,8 @@ _FIELD = ("field", "field")
 
 MATERIALS: Final[dict[str, Material]] = {
     "meadow": Material(
-        ((150, 138, 104), (112, 132, 76), (98, 124, 68), (146, 136, 92)),
-        ((134, 120, 90), (94, 118, 64), (116, 130, 80), (126, 122, 82)),
+        ((150, 138, 104), (114, 128, 82), (104, 120, 74), (146, 136, 96)),
+        ((134, 120, 90), (98, 116, 70), (118, 126, 84), (128, 122, 86)),
         ("grass", "grass"),
         0.07,
         snow=0.8,
@@ -63,23 +65,23 @@ MATERIALS: Final[dict[str, Material]] = {
         snow=0.55,
     ),
     "wheat": Material(
-        ((112, 120, 84), (92, 122, 62), (186, 168, 122), (156, 138, 108)),
-        ((132, 126, 96), (112, 132, 70), (172, 154, 112), (136, 128, 92)),
+        ((116, 120, 88), (98, 120, 72), (186, 168, 122), (156, 138, 108)),
+        ((132, 126, 98), (114, 128, 78), (172, 154, 112), (136, 128, 94)),
         _FIELD,
         0.035,
         (0.05, 0.04, 0.07, 0.06),
         0.6,
     ),
     "maize": Material(
-        (_SOIL, (142, 130, 96), (72, 104, 50), _STUBBLE),
-        (_SOIL_WET, (118, 122, 78), (86, 114, 58), (160, 142, 106)),
+        (_SOIL, (142, 130, 96), (80, 102, 58), _STUBBLE),
+        (_SOIL_WET, (118, 122, 78), (92, 112, 64), (160, 142, 106)),
         _FIELD,
         0.045,
         (0.05, 0.11, 0.05, 0.08),
         0.75,
     ),
     "vegetables": Material(
-        (_SOIL_WET, (98, 122, 66), (92, 116, 62), (118, 124, 78)),
+        (_SOIL_WET, (98, 122, 66), (98, 114, 70), (118, 122, 82)),
         (_SOIL, (122, 128, 84), (114, 122, 78), (96, 114, 66)),
         _FIELD,
         0.06,
@@ -87,11 +89,11 @@ MATERIALS: Final[dict[str, Material]] = {
         0.65,
     ),
     "mulch": Material(
-        ((162, 150, 126), (184, 180, 168), (122, 134, 88), (174, 164, 138)),
-        ((146, 132, 108), (170, 166, 152), (140, 146, 104), (158, 146, 118)),
+        ((168, 158, 138), (172, 168, 154), (146, 148, 116), (170, 162, 140)),
+        ((150, 140, 120), (158, 152, 136), (160, 158, 128), (156, 146, 122)),
         _FIELD,
         0.05,
-        (0.08, 0.14, 0.12, 0.09),
+        (0.20, 0.32, 0.24, 0.20),
         0.7,
     ),
     "fallow": Material(
@@ -102,8 +104,8 @@ MATERIALS: Final[dict[str, Material]] = {
         snow=0.8,
     ),
     "soy": Material(
-        ((168, 150, 118), (154, 134, 104), (84, 112, 54), (162, 140, 96)),
-        ((148, 130, 102), (132, 120, 88), (100, 122, 62), (140, 122, 86)),
+        ((168, 150, 118), (154, 134, 104), (92, 110, 62), (162, 140, 96)),
+        ((148, 130, 102), (132, 120, 88), (104, 118, 70), (140, 122, 86)),
         _FIELD,
         0.045,
         (0.04, 0.09, 0.05, 0.06),
@@ -122,6 +124,7 @@ MATERIALS: Final[dict[str, Material]] = {
         ("bare", "grass"),
         0.08,
         snow=0.55,
+        sharp=0.75,
     ),
     "street": Material(_all_year((146, 140, 130)), _all_year((132, 128, 120)), ("road", "road"), 0.035, snow=0.25),
     "asphalt": Material(_all_year((104, 104, 106)), _all_year((92, 93, 96)), ("road", "road"), 0.025, snow=0.06),
@@ -169,6 +172,7 @@ class Palette:
     grain: NDArray[np.float32]
     rows: NDArray[np.float32]
     snow: NDArray[np.float32]
+    sharp: NDArray[np.float32]
 
 
 def palette(quarter: int) -> Palette:
@@ -180,4 +184,5 @@ def palette(quarter: int) -> Palette:
         grain=np.array([kind.grain for kind in kinds], dtype=np.float32),
         rows=np.array([kind.rows[quarter] for kind in kinds], dtype=np.float32),
         snow=np.array([kind.snow for kind in kinds], dtype=np.float32),
+        sharp=np.array([kind.sharp for kind in kinds], dtype=np.float32),
     )

@@ -30,7 +30,7 @@ def _frequencies(side: int) -> Field:
 def _shaped(rng: np.random.Generator, side: int, amplitude: Field) -> Field:
     white = rng.standard_normal((side, side), dtype=np.float32)
     field = np.fft.irfft2(np.fft.rfft2(white) * amplitude, s=(side, side))
-    return ((field - field.mean()) / field.std()).astype(np.float32)
+    return np.asarray((field - field.mean()) / field.std(), dtype=np.float32)
 
 
 def fractal(rng: np.random.Generator, side: int, slope: float) -> Field:

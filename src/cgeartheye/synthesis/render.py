@@ -14,6 +14,7 @@ from cgeartheye.synthesis.light import cast_shadows, halo_px, shade_objects, sha
 from cgeartheye.synthesis.materials import NAMES, Palette, palette
 from cgeartheye.synthesis.noise import Field, enlarge, fractal
 from cgeartheye.synthesis.seasons import CROWN, DATES, LEAF, SNOW, SPECIES, Sun, sun_on
+from cgeartheye.synthesis.traffic import PAINTS, VEHICLE_HEIGHT_M, make_traffic
 from cgeartheye.synthesis.vegetation import TINTS
 
 STRIP_PX: Final = 256
@@ -25,7 +26,7 @@ SKY: Final = (0.94, 0.99, 1.10)
 
 @dataclass(frozen=True)
 class Season:
-    """What a quarter adds to the canvas: sun, colours, light of the hills (h, w) and where snow lies (h, w), at 7.5 m."""
+    """What a quarter adds to the canvas: sun, colours, vehicles (H, W), and light of the hills and snow (h, w) at 7.5 m."""
 
     quarter: int
     sun: Sun
@@ -33,6 +34,7 @@ class Season:
     hills: Field
     snow: Field | None
     crowns: Field
+    traffic: NDArray[np.uint8]
 
 
 def make_season(canvas: Canvas, quarter: int) -> Season:
@@ -45,7 +47,9 @@ def make_season(canvas: Canvas, quarter: int) -> Season:
         side = relief.shape[0]
         drift = enlarge(fractal(stream(canvas.settings.seed, "snow"), 512, 1.1)[:side, :side], side, side)
         snow = (0.5 * drift - 2.2 * (hills - 1.0) + 0.25 * (relief - relief.mean()) / relief.std() - 0.15).astype(np.float32)
-    return Season(quarter, sun, palette(quarter), hills, snow, _crown_colours(canvas.settings.seed, quarter))
+    seed = canvas.settings.seed
+    traffic = make_traffic(canvas.layout, quarter, seed=seed, side=canvas.settings.side_px, gsd_m=canvas.settings.gsd_m)
+    return Season(quarter, sun, palette(quarter), hills, snow, _crown_colours(seed, quarter), traffic)
 
 
 def _crown_colours(seed: int, quarter: int) -> Field:
@@ -53,7 +57,7 @@ def _crown_colours(seed: int, quarter: int) -> Field:
     rng = stream(seed, "crowns")
     light = np.linspace(0.84, 1.18, TINTS)[None, :, None]
     hue = rng.normal(0, 1.0, (SPECIES, TINTS, 3))
-    turned = np.array([(26.0, -10.0, -8.0)]) * rng.uniform(-1.3, 1.0, (SPECIES, TINTS, 1))
+    turned = np.array([(17.0, -8.0, -6.0)]) * rng.uniform(-1.3, 1.0, (SPECIES, TINTS, 1))
     colours = CROWN[:, quarter][:, None, :] * light + 2.5 * hue
     if quarter == 3:
         colours[:2] += turned[:2]
@@ -98,6 +102,7 @@ class _Strip:
             for band in range(3):
                 colour[band] += lying * (SNOW[band] - colour[band])
         self._trees(colour)
+        self._traffic(colour)
         return self._lit(colour, hills)
 
     def _ground(self) -> tuple[Field, Field]:
@@ -105,7 +110,7 @@ class _Strip:
         ids = canvas.ground[self.low : self.high]
         material = np.asarray(canvas.layout.surfaces.material, dtype=np.uint8)[ids]
         material[self.changed] = NAMES.index("earth")
-        mix = mixture(self.mottle, self.patch)
+        mix = mixture(self.mottle, self.patch, table.sharp[material])
         factor = np.asarray(canvas.layout.surfaces.tint, dtype=np.float32)[ids]
         factor *= 1 + table.grain[material] * (0.55 * self.grain + 0.85 * self.clump)
         rows = canvas.rows[self.low : self.high].astype(np.float32)
@@ -151,6 +156,13 @@ class _Strip:
         height = self.height.ravel()
         height[at] = np.maximum(height[at], crown)
 
+    def _traffic(self, colour: Field) -> None:
+        vehicles = self.season.traffic[self.low : self.high]
+        at = np.flatnonzero(vehicles)
+        for band in range(3):
+            colour[band].ravel()[at] = PAINTS[vehicles.ravel()[at], band]
+        self.height.ravel()[at] = np.maximum(self.height.ravel()[at], np.float32(VEHICLE_HEIGHT_M))
+
     def _lit(self, colour: Field, hills: Field) -> Field:
         sun, gsd_m = self.season.sun, self.canvas.settings.gsd_m
         depth = cast_shadows(self.height, sun, gsd_m)
@@ -162,6 +174,6 @@ class _Strip:
         return colour
 
 
-def mixture(mottle: Field, patch: Field) -> Field:
-    """Return the share of a material's second colour, 0 to 1, from two textures of one shape."""
-    return np.clip(0.5 + 0.55 * mottle + 0.3 * patch, 0, 1)
+def mixture(mottle: Field, patch: Field, sharp: Field | float = 1.0) -> Field:
+    """Return the share of a material's second colour, 0 to 1, from two textures of one shape and how sharply it changes."""
+    return np.asarray(np.clip(0.5 + sharp * (mottle + 0.5 * patch), 0, 1), dtype=np.float32)

@@ -39,15 +39,25 @@ class Motorways:
     dashed: tuple[LineString, ...]
 
 
-def _alignment(rng: np.random.Generator, size_m: float, chip_m: float, near: float) -> NDArray[np.float64]:
-    """Return (n, 2): way along and offset across; long straights in the middle of a row of chips, gentle bends between."""
+def _alignment(
+    rng: np.random.Generator, size_m: float, chip_m: float, *, near: float, bends: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Return (n, 2): way along and offset across; long straights in the middle of a row of chips, gentle bends between.
+
+    Args:
+        rng: where the bends' places and sides come from.
+        size_m: side of the landscape.
+        chip_m: side of a chip.
+        near: share of the side at which the line lies.
+        bends: shares of the side around which it changes to a neighbouring row; the crossing lies away from them.
+    """
     row = round(near * size_m / chip_m)
     along = np.arange(-150.0, size_m + 150.0, 12.0)
     across = np.full_like(along, (row + 0.5) * chip_m)
     if size_m > 1200.0:
-        for bend in (rng.uniform(0.22, 0.4), rng.uniform(0.62, 0.8)):
+        for bend in bends:
             shift = chip_m * rng.choice([-1.0, 1.0])
-            t = np.clip((along - bend * size_m) / (3.5 * chip_m) + 0.5, 0, 1)
+            t = np.clip((along - (bend + rng.uniform(-0.06, 0.06)) * size_m) / (3.5 * chip_m) + 0.5, 0, 1)
             across += shift * t * t * (3 - 2 * t)
     return np.stack([along, across], axis=1)
 
@@ -59,8 +69,8 @@ def _ramps(crossing: Point) -> BaseGeometry:
         for sy in (-1.0, 1.0):
             centre = Point(crossing.x + sx * 74.0, crossing.y + sy * 74.0)
             loops.append(centre.buffer(46.0).exterior.buffer(4.2))
-            corner = [(sx * 190.0, sy * 20.0), (sx * 150.0, sy * 55.0), (sx * 118.0, sy * 118.0), (sx * 55.0, sy * 150.0)]
-            corner.append((sx * 20.0, sy * 190.0))
+            corner = [(sx * 250.0, sy * 33.0), (sx * 160.0, sy * 40.0), (sx * 112.0, sy * 112.0), (sx * 40.0, sy * 160.0)]
+            corner.append((sx * 33.0, sy * 250.0))
             curve = LineString([(crossing.x + x, crossing.y + y) for x, y in corner])
             loops.append(_rounded(curve).buffer(4.2))
     return shapely.union_all(loops)
@@ -78,15 +88,16 @@ def _rounded(line: LineString) -> LineString:
 def make_motorways(seed: int, size_m: float, chip_m: float) -> Motorways:
     """Return one motorway from west to east and one from north to south, east of the river."""
     rng = stream(seed, "motorways")
-    flat = _alignment(rng, size_m, chip_m, rng.uniform(0.42, 0.58))
-    steep = _alignment(rng, size_m, chip_m, rng.uniform(0.66, 0.76))[:, ::-1]
+    flat = _alignment(rng, size_m, chip_m, near=rng.uniform(0.42, 0.58), bends=(0.32, 0.98))
+    steep = _alignment(rng, size_m, chip_m, near=rng.uniform(0.66, 0.76), bends=(0.22, 0.8))[:, ::-1]
     lines = (LineString(flat), LineString(steep))
     corridor = shapely.union_all([line.buffer(CORRIDOR_M / 2, cap_style="flat") for line in lines])
     strips = [line.offset_curve(o).buffer(w / 2, cap_style="flat") for line in lines for o, w in CARRIAGEWAYS]
     crossing = lines[0].intersection(lines[1])
     if size_m > 1200.0 and isinstance(crossing, Point):
-        strips.append(_ramps(crossing))
-        corridor = corridor.union(crossing.buffer(200.0).intersection(crossing.buffer(150.0, cap_style="square")))
+        ramps = _ramps(crossing)
+        strips.append(ramps)
+        corridor = shapely.union_all([corridor, ramps.buffer(8.0), crossing.buffer(150.0, cap_style="square")])
     painted = {o: [line.offset_curve(o) for line in lines] for o in LANE_LINES}
     solid = tuple(line for o in SOLID_LINES for line in painted[o])
     dashed = tuple(line for o in LANE_LINES if o not in SOLID_LINES for line in painted[o])

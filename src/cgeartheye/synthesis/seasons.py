@@ -15,15 +15,19 @@ LATITUDE_DEG: Final = 39.9
 HOUR: Final = 10.5
 """True solar time of every picture, the usual late morning of sun-synchronous satellites."""
 
-DECIDUOUS, ORCHARD_LEAF, EVERGREEN = range(3)
-SPECIES: Final = 3
-LEAF: Final = np.array([[0.30, 1.0, 1.0, 0.80], [0.30, 1.0, 1.0, 0.80], [1.0, 1.0, 1.0, 1.0]], dtype=np.float32)
+DECIDUOUS, ORCHARD_LEAF, EVERGREEN, SPOIL = range(4)
+"""Kinds of crowns; heaps of spoil are drawn as crowns of earth."""
+SPECIES: Final = 4
+LEAF: Final = np.array(
+    [[0.30, 1.0, 1.0, 0.80], [0.30, 1.0, 1.0, 0.80], [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]], dtype=np.float32
+)
 """Share of the crown that hides the ground, by species and quarter; bare crowns are branches."""
 CROWN: Final = np.array(
     [
-        [(112, 100, 82), (82, 110, 56), (64, 94, 46), (142, 112, 60)],
-        [(112, 100, 82), (82, 110, 56), (64, 94, 46), (142, 112, 60)],
-        [(66, 82, 58), (64, 90, 52), (54, 80, 46), (64, 82, 52)],
+        [(112, 100, 82), (86, 108, 62), (70, 92, 54), (136, 112, 66)],
+        [(112, 100, 82), (86, 108, 62), (70, 92, 54), (136, 112, 66)],
+        [(66, 82, 60), (68, 90, 56), (60, 82, 52), (66, 82, 56)],
+        [(150, 132, 108), (158, 138, 110), (154, 134, 108), (150, 132, 108)],
     ],
     dtype=np.float32,
 )

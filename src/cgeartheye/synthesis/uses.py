@@ -30,13 +30,13 @@ COVERS: Final = ("water", "road", "building", "tree", "field", "grass", "bare")
 """Classes of single pixels, in the order of their numbers in ``labels/cover.tif``."""
 
 QUOTAS: Final = (
-    ("dense_housing", 0.115, 3, 0.0),
-    ("greenhouse", 0.10, 3, 0.0),
-    ("bare", 0.075, 4, 0.0),
-    ("sparse_housing", 0.13, 3, 0.0),
-    ("orchard", 0.12, 3, 0.3),
-    ("grass", 0.105, 3, -0.2),
-    ("forest", 0.19, 3, 1.2),
+    ("dense_housing", 0.105, 3, 0.0),
+    ("greenhouse", 0.095, 3, 0.0),
+    ("bare", 0.06, 4, 0.0),
+    ("sparse_housing", 0.12, 3, 0.0),
+    ("orchard", 0.11, 3, 0.3),
+    ("grass", 0.095, 3, -0.2),
+    ("forest", 0.18, 3, 1.2),
 )
 """Class, share of the land, number of centres it clusters around, and its liking for high ground; fields get the rest."""
 

@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from cgeartheye.seeding import stream
 from cgeartheye.synthesis.buildings import Floats
+from cgeartheye.synthesis.layout import Layout
 from cgeartheye.synthesis.noise import enlarge, fractal, sample
-from cgeartheye.synthesis.seasons import DECIDUOUS, EVERGREEN, ORCHARD_LEAF
+from cgeartheye.synthesis.seasons import DECIDUOUS, EVERGREEN, ORCHARD_LEAF, SPOIL
 from cgeartheye.synthesis.uses import CLASSES
 
 TINTS: Final = 8
 """Crowns of one species come in this many shades."""
-DENSITY: Final = {"dense_housing": 1 / 260, "sparse_housing": 1 / 230, "grass": 1 / 1500, "bare": 1 / 6000, "field": 1 / 30000}
+MARGIN: Final = 20
+"""Pixels around the landscape into which crowns may reach: those of 4.4 m at 0.25 m."""
+DENSITY: Final = {"dense_housing": 1 / 260, "sparse_housing": 1 / 230, "grass": 1 / 1500, "bare": 1 / 9000, "field": 1 / 30000}
 """Scattered trees per square metre."""
 
 
@@ -54,12 +57,12 @@ class Stand:
         return self.classes[row, column], on_map & ~self.built[row, column]
 
 
-def plant(seed: int, size_m: float, stand: Stand, orchards: Floats, hedges: Floats) -> Trees:
-    """Return all trees: forest, orchards, hedges and scattered ones; shorter trees first."""
+def plant(seed: int, size_m: float, stand: Stand, layout: Layout) -> Trees:
+    """Return all trees - forest, orchards, hedges and scattered ones - and heaps of spoil, which are drawn the same way."""
     rng = stream(seed, "trees")
     mix = enlarge(fractal(rng, 256, 1.4), 256, 256)
-    parts = [_forest(rng, size_m, stand, mix), _orchard(rng, size_m, stand, orchards, mix)]
-    parts += [_single(rng, stand, hedges, size_m, mix)]
+    parts = [_forest(rng, size_m, stand, mix), _orchard(rng, size_m, stand, layout.orchards, mix)]
+    parts += [_single(rng, stand, layout.hedges, size_m, mix), _heaps(rng, stand, layout.heaps)]
     parts += [_single(rng, stand, _scatter(rng, size_m, stand), size_m, mix)]
     return Trees(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
@@ -110,6 +113,14 @@ def _single(rng: np.random.Generator, stand: Stand, at: Floats, size_m: float, m
     return _columns(rng, at, radius, _stand_species(rng, at, size_m, mix))
 
 
+def _heaps(rng: np.random.Generator, stand: Stand, at: Floats) -> _Columns:
+    classes, free = stand.at(at)
+    at = at[free & (classes == CLASSES.index("bare"))]
+    radius = rng.uniform(1.6, 4.4, len(at))
+    columns = _columns(rng, at, radius, np.full(len(at), SPOIL, dtype=np.int64))
+    return (*columns[:3], 0.55 * radius, *columns[4:])
+
+
 def _columns(rng: np.random.Generator, at: Floats, radius: Floats, species: NDArray[np.int64]) -> _Columns:
     height = np.clip(1.6 * radius + rng.normal(2.4, 0.9, len(at)), 2.0, 13.0) * np.where(species == EVERGREEN, 1.15, 1.0)
     tint = np.clip(np.round(rng.normal(0.5 * (TINTS - 1), 1.8, len(at))), 0, TINTS - 1).astype(np.int64)
@@ -122,21 +133,25 @@ def stamp(trees: Trees, side: int, gsd_m: float) -> tuple[NDArray[np.uint8], NDA
     Returns: height of the crown's surface in decimetres, and the number of its kind (0: no tree), both uint8. Where crowns
     meet the higher surface shows.
     """
-    height, kind = np.zeros((side + 32, side + 32), np.uint8), np.zeros((side + 32, side + 32), np.uint8)
+    height, kind = (
+        np.zeros((side + 2 * MARGIN, side + 2 * MARGIN), np.uint8),
+        np.zeros((side + 2 * MARGIN, side + 2 * MARGIN), np.uint8),
+    )
     flat_height, flat_kind = height.ravel(), kind.ravel()
+    inner = slice(MARGIN, -MARGIN)
     reach = np.ceil(trees.radius / gsd_m).astype(np.int64)
     for size in np.unique(reach):
         _stamp_size(trees, np.flatnonzero(reach == size), int(size), gsd_m, (flat_height, flat_kind, side))
-    return height[16:-16, 16:-16].copy(), kind[16:-16, 16:-16].copy()
+    return height[inner, inner].copy(), kind[inner, inner].copy()
 
 
 def _stamp_size(
     trees: Trees, chosen: NDArray[np.intp], size: int, gsd_m: float, canvas: tuple[NDArray[np.uint8], NDArray[np.uint8], int]
 ) -> None:
     flat_height, flat_kind, side = canvas
-    size = min(size, 15)
+    wide = side + 2 * MARGIN
     column, row = np.floor(trees.x[chosen] / gsd_m).astype(np.int64), np.floor(trees.y[chosen] / gsd_m).astype(np.int64)
-    place = (row + 16) * (side + 32) + column + 16
+    place = (row + MARGIN) * wide + column + MARGIN
     # two trees in one pixel would overwrite each other within one step: the first of them stays
     place, first = np.unique(place, return_index=True)
     chosen, column, row = chosen[first], column[first], row[first]
@@ -148,7 +163,7 @@ def _stamp_size(
         for dx in range(-size, size + 1):
             square = ((dx - off_x) ** 2 + (dy - off_y) ** 2) * inverse**2
             near = np.flatnonzero(square < 1.0)
-            at = place[near] + dy * (side + 32) + dx
+            at = place[near] + dy * wide + dx
             value = (top[near] * (0.4 + 0.6 * np.sqrt(1.0 - square[near]))).astype(np.uint8)
             higher = value > flat_height[at]
             flat_height[at[higher]] = value[higher]

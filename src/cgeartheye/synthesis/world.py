@@ -23,7 +23,8 @@ from cgeartheye.synthesis import labels
 from cgeartheye.synthesis.atmosphere import CLOUD, as_truth, expose, plan_scenes, plan_sky, veil
 from cgeartheye.synthesis.benchmark import Chip, Picture, list_places, publish, write_chips
 from cgeartheye.synthesis.canvas import Canvas, make_canvas
-from cgeartheye.synthesis.files import CRS, ORIGIN, Raster, read_pixels, write_geojson, write_geotiff
+from cgeartheye.synthesis.changes import Change
+from cgeartheye.synthesis.files import CRS, ORIGIN, Raster, read_pixels, write_geojson, write_raster
 from cgeartheye.synthesis.holdout import Block, chip_classes, choose_blocks, covered
 from cgeartheye.synthesis.layout import UNUSED, Layout, make_layout
 from cgeartheye.synthesis.relief import RELIEF_M
@@ -83,6 +84,8 @@ def render_world(settings: WorldSettings, out: Path, *, progress: Progress = SIL
     if (out / TRUTH).exists():
         return out
     write_json(out / BEGUN, begun)
+    for left_over in out.rglob(".*.tmp.*"):
+        left_over.unlink()  # of a killed call
     world = World(settings, out)
     with progress.task("rendering the world", 6) as advance:
         _render_all(settings, out, world, advance)
@@ -131,25 +134,25 @@ def _render_one(world: World, quarter: int) -> None:
     settings, out = world.settings, world.out
     picture = render_quarter(world.canvas, quarter)
     mask = veil(picture, settings, quarter, sky=plan_sky(settings, quarter), sun=sun_on(DATES[quarter]))
-    write_geotiff(_cloud_path(out, quarter), mask, Raster(settings.gsd_m))
+    write_raster(_cloud_path(out, quarter), mask, Raster(settings.gsd_m))
     tags = {"TIFFTAG_DATETIME": f"{DATES[quarter]:%Y:%m:%d} 10:30:00", "TIFFTAG_SOFTWARE": "cgeartheye rendered world"}
     for plan in plan_scenes(settings, quarter):
         scene = expose(picture, plan, stream(settings.seed, "sensor", quarter, plan.row, plan.column))
         raster = Raster(settings.gsd_m, nodata=0, at_px=(plan.window[1], plan.window[0]), tags=tags)
-        write_geotiff(scene_path(out, quarter, plan.row, plan.column), scene, raster)
+        write_raster(scene_path(out, quarter, plan.row, plan.column), scene, raster)
 
 
 def _write_labels(world: World) -> None:
     settings, out, gsd = world.settings, world.out, world.settings.gsd_m
     size = settings.size_m
-    _make(out / "layers/land_cover.tif", lambda p: write_geotiff(p, labels.land_cover(world.layout, size), Raster(RELIEF_M, 0)))
-    _make(out / "layers/elevation.tif", lambda p: write_geotiff(p, world.layout.relief, Raster(RELIEF_M, -9999.0)))
+    _make(out / "layers/land_cover.tif", lambda p: write_raster(p, labels.land_cover(world.layout, size), Raster(RELIEF_M, 0)))
+    _make(out / "layers/elevation.tif", lambda p: write_raster(p, world.layout.relief, Raster(RELIEF_M, -9999.0)))
     _make(out / "layers/regions.geojson", lambda p: write_geojson(p, labels.regions(world.layout, size)))
     _make(out / "labels/buildings.parquet", lambda p: labels.write_buildings(p, world.layout, QUARTERS))
     change = out / f"labels/change_{QUARTERS[0]}_{QUARTERS[-1]}.tif"
-    _make(change, lambda p: write_geotiff(p, labels.change_labels(world.canvas), Raster(gsd)))
+    _make(change, lambda p: write_raster(p, labels.change_labels(world.canvas), Raster(gsd)))
     mosaic = out / "mosaics" / f"{QUARTERS[SUMMER]}.tif"
-    _make(mosaic, lambda p: write_geotiff(p, mosaic_of(settings, out, SUMMER), Raster(gsd, nodata=0)))
+    _make(mosaic, lambda p: write_raster(p, mosaic_of(settings, out, SUMMER), Raster(gsd, nodata=0)))
     _make(out / "hold_out.geojson", lambda p: write_geojson(p, _hold_out(world)))
     for name, colours in (("classes", labels.CLASS_COLOURS), ("cover", labels.COVER_COLOURS)):
         _write_class_raster(world, name, dict(enumerate(colours.values())))
@@ -164,7 +167,7 @@ def _write_class_raster(world: World, name: str, colours: dict[int, labels.Rgb])
     raster = Raster(world.settings.gsd_m, nodata=UNUSED, colours=colours)
     for path, hidden in zip(paths, (None, *_hidden(world)), strict=True):
         if not path.exists():
-            write_geotiff(path, whole if hidden is None else np.where(hidden, UNUSED, whole).astype(np.uint8), raster)
+            write_raster(path, whole if hidden is None else np.where(hidden, UNUSED, whole).astype(np.uint8), raster)
 
 
 def _hidden(world: World) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -226,7 +229,7 @@ def _truth(world: World, chips: list[Chip]) -> dict[str, Any]:
     folders = ("scenes", "mosaics", "layers", "labels")
     files = sorted(p.relative_to(out).as_posix() for f in folders for p in (out / f).rglob("[!.]*") if p.is_file())
     files += ["benchmark/chips.json", "hold_out.geojson"]
-    counts = {part: {name: 0 for name in CLASSES} for part in ("train", "test")}
+    counts = {part: dict.fromkeys(CLASSES, 0) for part in ("train", "test")}
     for chip in chips:
         counts[chip.part][chip.label] += 1
     return {
@@ -241,14 +244,14 @@ def _truth(world: World, chips: list[Chip]) -> dict[str, Any]:
         "land_covers": [{"value": i, "name": n} for i, n in enumerate(labels.LAND_COVERS, start=1)],
         "hold_out": {"share": float(covered(world.blocks, side).mean()), "cells_left": int((~near).sum()), "cells": side**2},
         "chips": counts,
-        "changes": [{"kind": c.kind, "since": QUARTERS[c.since], "area_m2": round(c.outline.area, 1)} for c in _changes(world)],
+        "changes": [_change_truth(change) for change in world.layout.changes.pieces],
         "quarters": [_quarter_truth(world, quarter) for quarter in range(len(QUARTERS))],
         "files": files,
     }
 
 
-def _changes(world: World) -> tuple[Any, ...]:
-    return world.layout.changes.pieces
+def _change_truth(change: Change) -> dict[str, Any]:
+    return {"kind": change.kind, "since": QUARTERS[change.since], "area_m2": round(change.outline.area, 1)}
 
 
 def _quarter_truth(world: World, quarter: int) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,11 +16,12 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from cgeartheye.errors import DataError
+from cgeartheye.errors import DataError, ResourceError
 from cgeartheye.files import as_resource_error, read_json, write_json
 
 SCHEMA_VERSION: Final = 1
-NOTE: Final = "note.json"
+NOTE: Final = ".note.json"
+"""Hidden like the format's own ``.metadata``: it tells seconds, which no two runs share."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -33,7 +36,8 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], note
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        save(dict(tensors), checkpoint_id=temporary, no_dist=True)
+        with _one_process():
+            save(dict(tensors), checkpoint_id=temporary, no_dist=True)
         write_json(temporary / NOTE, {"schema_version": SCHEMA_VERSION, "step": step, **note})
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
@@ -44,6 +48,9 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], note
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise as_resource_error(error, folder) from error
+    except ResourceError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     return final
 
 
@@ -71,7 +78,8 @@ def load_checkpoint(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]
     if note.get("schema_version") != SCHEMA_VERSION:
         raise DataError(f"schema_version {note.get('schema_version')!r} is not known to this release", where=str(path))
     try:
-        load(dict(tensors), checkpoint_id=path, no_dist=True)
+        with _one_process():
+            load(dict(tensors), checkpoint_id=path, no_dist=True)
     except CheckpointException as error:
         remedy = "remove this checkpoint folder; the run then goes on from the one before"
         raise DataError(
@@ -79,6 +87,14 @@ def load_checkpoint(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]
         ) from error
     _LOG.info("resumed from %s", path)
     return note
+
+
+@contextmanager
+def _one_process() -> Iterator[None]:
+    """Silence the format's remark that there is one process, which is meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
 
 
 def _finished(folder: Path) -> list[Path]:

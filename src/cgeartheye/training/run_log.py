@@ -23,6 +23,8 @@ class RunLog:
     def __init__(self, path: Path, *, step: int) -> None:
         self.path = path
         kept = [line for line in read_lines(path) if int(line["step"] or 0) <= step]
+        self.empty = not kept
+        """Whether nothing was kept when the log was opened."""
         write_text(path, "".join(_text(line) for line in kept))
 
     def write(self, line: Mapping[str, Value]) -> None:

@@ -108,11 +108,9 @@ class OwnBackbone(Backbone):
 
     def untrained(self, seed: int) -> OwnBackbone:
         """Return the same network with its initial weights, drawn from ``seed``; equal to what training with it began from."""
-        model = build(self.model.config, seed=seed).eval()
-        name = f"{self.model.config.name}, untrained"
-        return OwnBackbone(
-            model, name=name, fingerprint=state_fingerprint(model), licence="none needed", card={"init_seed": seed}
-        )
+        model = build(self.model.config, seed=seed)
+        name, card = f"{self.model.config.name}, untrained", {"init_seed": seed}
+        return OwnBackbone(model, name=name, fingerprint=state_fingerprint(model), licence="none needed", card=card).eval()
 
 
 def state_fingerprint(model: nn.Module) -> str:

@@ -74,9 +74,9 @@ class HuggingFaceBackbone(Backbone):
         """Return the same network with transformers' initial weights, drawn from ``seed``."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # transformers draws from the global stream; it is put back afterwards
-            model = AutoModel.from_config(self._config).eval()
+            model = AutoModel.from_config(self._config)
         name = f"{self._config.model_type}, untrained"
-        return HuggingFaceBackbone(model, self._folder, name=name, fingerprint=state_fingerprint(model))
+        return HuggingFaceBackbone(model, self._folder, name=name, fingerprint=state_fingerprint(model)).eval()
 
     def _grid(self, tokens: Tensor, pixels: Tensor) -> Tensor:
         h, w = pixels.shape[2] // self.patch_px, pixels.shape[3] // self.patch_px
@@ -106,4 +106,4 @@ def load_huggingface(folder: Path) -> HuggingFaceBackbone:
             f"is a {model.config.model_type!r} model", where=str(folder), remedy="dinov2 and dinov2_with_registers are understood"
         )
     fingerprint = sha256_file(folder / _WEIGHTS)
-    return HuggingFaceBackbone(model.eval(), folder, name=f"hf:{folder.name}", fingerprint=fingerprint)
+    return HuggingFaceBackbone(model, folder, name=f"hf:{folder.name}", fingerprint=fingerprint).eval()

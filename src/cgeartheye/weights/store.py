@@ -108,13 +108,14 @@ def load_own(path: Path) -> OwnBackbone:
         raise DataError(f"the configuration is not one of a backbone ({error})", where=str(weights.with_name(CARD))) from error
     load_strictly(model, read_tensors(weights), where=weights)
     card = described["card"]
-    return OwnBackbone(
-        model.eval(),
+    backbone = OwnBackbone(
+        model,
         name=str(card.get("name", config.name)),
         fingerprint=described["fingerprint"],
         licence=str(card.get("licence", "unknown")),
         card=card,
     )
+    return backbone.eval()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -130,7 +131,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_strictly(model: VisionTransformer, state: Mapping[str, Tensor], *, where: Path) -> None:
-    """Copy ``state`` into ``model`` if every key and shape fits.
+    """Copy ``state``, for example ``norm.weight`` (D,), into ``model`` if every key and shape fits.
 
     Raises:
         DataError: naming the keys that are missing, unknown or of another shape.

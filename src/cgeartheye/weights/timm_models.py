@@ -70,8 +70,9 @@ class TimmBackbone(Backbone):
     def untrained(self, seed: int) -> TimmBackbone:
         """Return the same network with timm's initial weights, drawn from ``seed``."""
         plain = self.name.removeprefix("timm:").removesuffix("?random")
-        model = _create(plain, seed=seed).eval()
-        return TimmBackbone(model, name=f"{plain}, untrained", fingerprint=state_fingerprint(model), licence="none needed")
+        model = _create(plain, seed=seed)
+        fingerprint = state_fingerprint(model)
+        return TimmBackbone(model, name=f"{plain}, untrained", fingerprint=fingerprint, licence="none needed").eval()
 
 
 def prepare(images: Tensor, mean: Tensor, std: Tensor, *, patch_px: int) -> Tensor:
@@ -117,7 +118,7 @@ def load_timm(name: str) -> TimmBackbone:
             remedy="for example vit_small_patch14_dinov2",
         )
     licence = model.pretrained_cfg.get("license") or "unknown"
-    return TimmBackbone(model.eval(), name=f"timm:{name}", fingerprint=state_fingerprint(model), licence=licence)
+    return TimmBackbone(model, name=f"timm:{name}", fingerprint=state_fingerprint(model), licence=licence).eval()
 
 
 def _create(name: str, *, seed: int | None) -> Any:  # noqa: ANN401 - timm is untyped

@@ -63,7 +63,7 @@ def timm_twin(name: str, config: VitConfig) -> tuple[nn.Module, VisionTransforme
 
 @pytest.mark.parametrize(("name", "size"), [("vit_small_patch14_dinov2", "small"), ("vit_giant_patch14_dinov2", "giant")])
 def test_equals_timm_at_the_native_size(name: str, size: str) -> None:
-    other, ours = timm_twin(name, replace(SIZES[size], depth=2))
+    other, ours = timm_twin(name, replace(SIZES[size], depth=2 if size == "small" else 1))
     pixels = torch.rand(1, 3, 518, 518, generator=torch.Generator().manual_seed(3))
     if size == "small":
         exact = other.double().forward_features(ours.double().normalise(pixels.double()))

@@ -85,6 +85,7 @@ def build_catalog(folder: Path) -> Path:
         "mask_kind": ["nodata"] * 4,
         "date_source": ["name", "name", "tag", "csv"],
         "licence": ["CC0", "CC0", "CC0", HOSTILE],
+        "notes": [[], [], [], ["grey: repeated to three bands"]],
     }
     pq.write_table(pa.table(rows), folder / "catalog.parquet")
     left_out = [
@@ -111,7 +112,13 @@ def build_curated(folder: Path, *, places: int = 120) -> Path:
     kept = rng.random(places) < np.where(clusters < 2, 0.5, 1.0)
     _curated_tables(folder, kinds, clusters, kept, counts)
     settings = {"source": "archive", "embedding": {"backbone": "colour"}, "cell_m": 96, "chip_px": 128}
-    finish(folder, "curate", settings, {"places": places, "headline": f"{places} places"}, seconds=41.7)
+    finish(
+        folder,
+        "curate",
+        settings,
+        {"embedding": {"backbone": "colour", "readout": "root of the histogram"}, "headline": "places"},
+        seconds=41.7,
+    )
     return folder
 
 
@@ -145,41 +152,36 @@ def _place(i: int, kind: int, cluster: int, dates: int, at: tuple[float, float])
 
 
 def _curated_tables(folder: Path, kinds: Any, clusters: Any, kept: Any, counts: Any) -> None:
-    strata = [f"north|{c}|{k % 3}" for k, c in enumerate(CLASSES)]
+    strata = [f"north/{c}/{k % 3}" for k, c in enumerate(CLASSES)]
     cells = [k for k, n in enumerate(CELLS) for _ in range(n)]
-    pq.write_table(
-        pa.table({"cell": range(len(cells)), "land_cover": [CLASSES[k] for k in cells], "stratum": [strata[k] for k in cells]}),
-        folder / "cells.parquet",
-    )
-    pq.write_table(
-        pa.table(
-            {
-                "place": [f"p{i:05d}" for i in range(len(kinds))],
-                "stratum": [strata[k] for k in kinds],
-                "cluster": pa.array(clusters.tolist(), pa.int32()),
-                "kept": kept.tolist(),
-                "n_dates": counts.tolist(),
-            }
-        ),
-        folder / "places.parquet",
-    )
-    drawn = [int((kinds == k).sum()) for k in range(len(CLASSES))]
-    pq.write_table(
-        pa.table({"stratum": strata, "cells": list(CELLS), "alpha": [n / 7 for n in CELLS], "cap": list(CELLS), "drawn": drawn}),
-        folder / "strata.parquet",
-    )
-    steps = [
-        ("cells", sum(CELLS)),
-        ("cells_drawn", len(kinds) + 20),
-        ("places_cut", len(kinds) + 9),
-        ("places_kept", int(kept.sum())),
-    ]
-    write_json(folder / "funnel.json", {"schema_version": 1, "steps": [{"step": n, "count": c} for n, c in steps]})
-    reasons = ["no data", "no data", HOSTILE, "too few dates", "saturated", "no data"]
-    pq.write_table(
-        pa.table({"place": [f"r{i}" for i in range(6)], "kind": ["chip"] * 4 + ["place"] * 2, "reason": reasons}),
-        folder / "rejected.parquet",
-    )
+    wanted = [int((kinds == k).sum()) for k in range(len(CLASSES))]
+    left = list(wanted)
+    drawn = []
+    for k in cells:
+        drawn.append(left[k] > 0)
+        left[k] -= 1
+    columns = {"cell": range(len(cells)), "land_cover": [CLASSES[k] for k in cells], "stratum": [strata[k] for k in cells]}
+    pq.write_table(pa.table({**columns, "drawn": drawn}), folder / "cells.parquet")
+    places = {
+        "place": [f"p{i:05d}" for i in range(len(kinds))],
+        "land_cover": [CLASSES[k] for k in kinds],
+        "stratum": [strata[k] for k in kinds],
+        "cluster": pa.array(clusters.tolist(), pa.int32()),
+        "kept": kept.tolist(),
+        "n_dates": counts.tolist(),
+    }
+    pq.write_table(pa.table(places), folder / "places.parquet")
+    bounds = {"capped": [n < 15 for n in CELLS], "floored": [False] * len(CELLS)}
+    alpha = {"cells": list(CELLS), "alpha": [n / 7 for n in CELLS]}
+    pq.write_table(pa.table({"stratum": strata, **alpha, **bounds, "drawn": wanted}), folder / "strata.parquet")
+    steps = {"cells_covered": sum(CELLS) + 90, "cells_outside_hold_out": sum(CELLS), "cells_drawn": len(kinds) + 9, "strata": 6}
+    chips = {"chips_cut": int(counts.sum()) + 9, "no_data": 3, "saturated": 4, "shifted": 2, "chips": int(counts.sum())}
+    ends = {"places_drawn": len(kinds) + 9, "places": len(kinds), "kept": int(kept.sum()), "shift_flagged": 7}
+    write_json(folder / "funnel.json", {"schema_version": 1, "steps": {**steps, **chips, **ends}})
+    reasons = ["shifted by 3.2 px against 2023-02-14", "shifted by 11 px against 2023-05-14", HOSTILE, "2 good dates, 3 wanted"]
+    nothing = [None] * len(reasons)
+    rejected = {"place": [f"r{i}" for i in range(len(reasons))], "scene": pa.array(nothing, pa.string()), "reason": reasons}
+    pq.write_table(pa.table(rejected), folder / "rejected.parquet")
 
 
 def build_pretrained(folder: Path) -> Path:
@@ -208,10 +210,18 @@ def build_pretrained(folder: Path) -> Path:
             "prototypes_used": 256 - 60 * fade,
         }
         if step % 500 == 0:
-            line |= {"probe_knn_class": 0.48 + 0.1 * (1 - fade), "probe_knn_patch": 0.49 + 0.14 * (1 - fade)}
+            line |= {
+                "probe_class": 0.48 + 0.1 * (1 - fade),
+                "probe_patch": 0.49 + 0.14 * (1 - fade),
+                "probe_rank": 30 * (1 - fade) + 2,
+            }
+            line |= {"probe_labels": "land_cover", "probe_chips": 512}
         lines.append(json.dumps(line))
     (folder / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 3000, "los')
-    write_json(folder / "backbone.json", {"schema_version": 1, "card": {"licence": "CC0 pictures, Apache-2.0 weights"}})
+    write_json(
+        folder / "backbone.json",
+        {"schema_version": 1, "config": {"depth": 4, "width": 128, "patch_px": 8}, "card": {"licence": "CC0"}},
+    )
     settings = {
         "backbone": "nano",
         "batch": 32,
@@ -219,7 +229,7 @@ def build_pretrained(folder: Path) -> Path:
         "season": {"mode": "add", "weight": 1.0},
         HOSTILE: HOSTILE,
     }
-    finish(folder, "pretrain", settings, {"name": "nano", "parameters": 901_760, "headline": "3,000 steps"}, seconds=1188.0)
+    finish(folder, "pretrain", settings, {"name": "cgeartheye-nano", "headline": "3,000 steps"}, seconds=1188.0)
     return folder
 
 
@@ -266,7 +276,7 @@ def result_record(row: Row) -> dict[str, Any]:
         "backbone_fingerprint": "ab12",
         "readout": row.readout,
         "probe": row.probe,
-        "metric": "recall_at_1" if row.probe == "retrieval" else "accuracy",
+        "metric": "recall_at_1" if row.probe == "retrieval" else "overall_accuracy",
         "value": row.value,
         "low": row.value - 0.05,
         "high": row.value + 0.05,
@@ -278,13 +288,14 @@ def result_record(row: Row) -> dict[str, Any]:
         "difference_high": None if d is None else d + 0.05,
         "licence": "research use",
         "measured": True,
+        "chance": None if row.probe == "retrieval" else 0.083,
     }
 
 
 def build_evaluated(folder: Path) -> Path:
     """Write result rows, a confusion matrix and feature pictures."""
     folder.mkdir(parents=True)
-    write_json(folder / "results.json", [result_record(r) for r in ROWS])
+    write_json(folder / "results.json", {"schema_version": 1, "rows": [result_record(r) for r in ROWS]})
     rng = stream(7, "confusion")
     n = len(CLASSES)
     counts = rng.poisson(2.0, size=(n, n)) + np.diag(rng.poisson(38, size=n))
@@ -296,9 +307,11 @@ def build_evaluated(folder: Path) -> Path:
         "classes": list(CLASSES),
         "counts": counts.tolist(),
     }
-    write_json(folder / "confusion.json", [matrix])
+    write_json(folder / "confusion.json", {"schema_version": 1, "matrices": [matrix]})
     pictures = np.stack([texture(k, 3, k) for k in range(6)])
-    np.savez(folder / "pca.npz", images=pictures, pca=rng.random((6, 16, 16, 3)).astype(np.float32), names=np.array(CLASSES))
+    np.savez(
+        folder / "pca.npz", pictures=pictures, pca=rng.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8), names=np.array(CLASSES)
+    )
     finish(folder, "evaluate", {"k": 20, "seeds": [0, 1, 2]}, {"headline": "16 rows"}, seconds=212.0)
     return folder
 
@@ -312,7 +325,8 @@ def _scores() -> dict[str, Any]:
         return {"miou": score(base + 0.07), "overall_accuracy": score(base + 0.25), "iou": iou, "blocks": 40, "pixels": 10**6}
 
     gains = {"colour": 0.11, "untrained": 0.03}
-    return {"model": method(0.48), **{k: {**method(0.48 - g), "gain": score(g)} for k, g in gains.items()}}
+    methods = {"trained": method(0.48), **{k: {**method(0.48 - g), "gain": score(g)} for k, g in gains.items()}}
+    return {"schema_version": 1, "classes": list(CLASSES), "methods": methods}
 
 
 def build_adapted(folder: Path) -> Path:
@@ -334,12 +348,18 @@ def build_maps(folder: Path) -> Path:
         truth = np.kron(rng.integers(0, 6, size=(18, 24)), np.ones((20, 20), dtype=int))
         noisy = np.where(rng.random(truth.shape) < 0.08, rng.integers(0, 6, size=truth.shape), truth)
         (inner / "classes.tif").write_bytes(b"II*\x00")
-        Image.fromarray(palette[noisy]).save(inner / "preview.png")
+        shares = {name: float((noisy == k).mean()) for k, name in enumerate(CLASSES)}
+        record = {"width": 480, "height": 360, "gsd_m": 0.75, "windows": 12, "lost": [], "unmapped_share": 0.02, "shares": shares}
+        write_json(inner / "scene.json", {"schema_version": 1, **record})
+        picture = Image.fromarray(noisy.astype(np.uint8), "P")
+        picture.putpalette(palette.tobytes())
+        picture.save(inner / "preview.png")
         shaded = palette[truth] * 0.5 + 60 + rng.normal(size=(*truth.shape, 1)) * 14
         Image.fromarray(np.clip(shaded, 0, 255).astype(np.uint8)).save(inner / "scene_preview.png")
         if scored:
             Image.fromarray(palette[truth]).save(inner / "truth_preview.png")
             write_json(inner / "scores.json", _scores())
+    write_json(folder / "left_out.json", [{"path": "broken.tif", "reason": HOSTILE, "remedy": "copy it again"}])
     finish(folder, "map", {"window_px": 160}, {"headline": "2 scenes"}, seconds=58.0)
     return folder
 

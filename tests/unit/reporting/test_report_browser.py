@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -36,3 +37,18 @@ def test_the_policy_stops_a_script_that_would_slip_in(page: str, tmp_path: Path)
     opened = open_page(page.replace("</main>", "<script>document.title = 'taken'</script></main>"), tmp_path / "attacked")
     assert "CONSOLE" in opened.stderr
     assert "<title>taken" not in opened.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+def test_the_slider_moves_the_seam_and_the_lists_choose_the_pictures(page: str, tmp_path: Path) -> None:
+    moves = """<script>
+    const range = document.querySelector("input[type=range]"), right = document.querySelectorAll("select")[1];
+    range.value = 20; range.dispatchEvent(new Event("input"));
+    right.value = 2; right.dispatchEvent(new Event("input"));
+    </script></body>"""
+    without_policy = re.sub(r"<meta http-equiv=[^>]*>", "", page)
+    opened = open_page(without_policy.replace("</body>", moves), tmp_path / "moved")
+    assert "20 per cent Map, 80 per cent Scene" in opened.stdout
+    assert "inset(0px 80% 0px 0px)" in opened.stdout
+    assert "left: 20%" in opened.stdout

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from stage_folders import HOSTILE, build_project
 
 from cgeartheye.errors import DataError, InputError
 from cgeartheye.files import write_json
 from cgeartheye.reporting import report
+from cgeartheye.seeding import stream
 from cgeartheye.settings.report import ReportSettings
 from cgeartheye.stage import read_manifest
 
@@ -84,7 +88,7 @@ def test_it_can_be_read_without_seeing_or_pointing(parsed: Page) -> None:
     assert all(cell.get("scope") in {"col", "row"} for cell in parsed.all("th"))
     assert all(i["aria-label"] for i in parsed.all("input") if i["type"] == "range")
     assert len(parsed.all("input")) == 2
-    charts = [s for s in parsed.all("svg") if s.get("class") == "chart"]
+    charts = [s for s in parsed.all("svg") if "chart" in s.get("class", "").split()]
     assert len(charts) > 15
     assert all(len(chart["aria-label"]) > 20 for chart in charts)
     ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
@@ -118,7 +122,9 @@ def test_numbers_of_the_data_are_on_the_page(parsed: Page) -> None:
     assert "the joint colour histogram reaches 65.8 %" in text
     assert "not of a network's features" in text
     assert "19 min 48 s" in text  # the seconds of the pre-training manifest
-    assert "chip: no data" in text
+    assert "480 \N{MULTIPLICATION SIGN} 360 px of 0.75 m; 12 windows, all of them read; 2.0 % without data." in text
+    assert "grey: repeated to three bands" in text
+    assert "shifted by n px against another date 2" in text
 
 
 def test_absent_stages_have_no_section_and_are_named(project: dict[str, Path], tmp_path: Path) -> None:
@@ -189,3 +195,39 @@ def test_held_out_areas_are_drawn(project: dict[str, Path], tmp_path: Path) -> N
     settings = ReportSettings(catalog=project["catalog"], curated=project["curated"], hold_out=tmp_path / "hold.geojson")
     report(settings, tmp_path / "report")
     assert 'class="holdout"' in (tmp_path / "report/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("folder", "file"),
+    [
+        ("catalog", "left_out.json"),
+        ("curated", "funnel.json"),
+        ("pretrained", "backbone.json"),
+        ("evaluated", "results.json"),
+        ("evaluated", "confusion.json"),
+        ("adapted", "task.json"),
+        ("maps", "scene_q3/scores.json"),
+        ("maps", "scene_q4/scene.json"),
+    ],
+)
+def test_json_of_any_other_form_costs_a_figure_and_never_the_report(
+    project: dict[str, Path], tmp_path: Path, folder: str, file: str
+) -> None:
+    broken = tmp_path / folder
+    shutil.copytree(project[folder], broken)
+    text = (broken / file).read_text()
+    inner = json.loads(text)
+    rng = stream(3, "forms", file)
+    for number, form in enumerate([[[1]], None, *(_spoiled(inner, rng) for _ in range(4))]):
+        (broken / file).write_text(json.dumps(form))
+        report(ReportSettings(**{folder: broken}), tmp_path / f"report{number}")
+        assert "</html>" in (tmp_path / f"report{number}/report.html").read_text()
+
+
+def _spoiled(value: Any, rng: np.random.Generator) -> Any:
+    """Return JSON in which every fifth value has become something else."""
+    if rng.random() < 0.2:
+        return [None, [], {}, "<b>", -7, 1e308, True][int(rng.integers(7))]
+    if isinstance(value, dict):
+        return {k: _spoiled(v, rng) for k, v in value.items()}
+    return [_spoiled(v, rng) for v in value] if isinstance(value, list) else value

@@ -54,15 +54,15 @@ def test_a_missing_interval_is_said_and_not_made_up() -> None:
     assert "no paired comparison was recorded" in sentence
 
 
-def test_the_log_keeps_the_last_line_of_a_repeated_step_and_flattens_probes() -> None:
+def test_the_log_keeps_the_last_line_of_a_repeated_step() -> None:
     lines = [{"step": 0, "loss": 9.0}, {"step": 1, "loss": 5.0, "samples": 32, "seconds": 2.0}]
-    log = read_log([*lines, {"step": 1, "loss": 4.0, "probes": {"knn": {"patch": 0.5}}, "note": "text", "rank": None}])
+    probed = {"probe_class": 0.5, "probe_rank": 7.0, "probe_labels": "label", "probe_chips": 9}
+    log = read_log([*lines, {"step": 1, "loss": 4.0, "loss_season": 0.0, "rank": None, **probed}])
     assert log.steps.tolist() == [0, 1]
     assert log.columns["loss"].tolist() == [9, 4]
-    assert log.probes == ("probes.knn.patch",)
-    assert probe_name(log.probes[0]) == "knn, patch"
+    assert [probe_name(name) for name in log.probes] == ["class token"]
     assert throughput(log).samples_per_second == 16
-    assert not log.has("rank")
+    assert (log.has("rank"), log.has("loss_season"), log.used("loss_season")) == (False, True, False)
 
 
 def test_scores_put_the_map_before_what_it_is_compared_with() -> None:

@@ -52,7 +52,7 @@ def confusion_chart(title: str, classes: Sequence[str], counts: NDArray[np.int64
             text_anchor="middle",
         )
     )
-    drawn = drawing(max(left + size + 46, 480), top + size + 6, body, label=label)
+    drawn = drawing(max(left + size + 46, 480), top + size + 6, body, label=label, class_="chart matrix")
     return Figure(title, drawn, " ".join(filter(None, [caption, worst])), wide=n > WRITTEN_CLASSES)
 
 

@@ -74,7 +74,13 @@ def place_map(title: str, ground: Ground, *, caption: str = "") -> Figure:
     said = f"{caption} Every {step}th place is drawn." if step > 1 else caption
     label = f"{title}: {len(ground.scenes)} scenes, {total} places: {', '.join(f'{n} {len(p)}' for n, p in ground.groups)}."
     height = projection.height + 64
-    return Figure(title, drawing(projection.width + 2 * MARGIN, height, body, label=label), said.strip(), tuple(keys), wide=True)
+    return Figure(
+        title,
+        drawing(projection.width + 2 * MARGIN, height, body, label=label),
+        said.strip(),
+        tuple(keys),
+        wide=projection.height < 0.6 * projection.width,
+    )
 
 
 def fit(ground: Ground) -> Projection:

@@ -63,7 +63,7 @@ def dots(points: Sequence[tuple[float, float]], class_: str) -> Markup:
     return element("path", d="".join(f"M{number(x)} {number(y)}h0" for x, y in points), class_=f"dots {class_}")
 
 
-def drawing(width: float, height: float, content: Iterable[Markup], *, label: str) -> Markup:
+def drawing(width: float, height: float, content: Iterable[Markup], *, label: str, class_: str = "chart") -> Markup:
     """Return the whole drawing, scaled to its column; ``label`` is its text for screen readers."""
     return element(
         "svg",
@@ -72,7 +72,7 @@ def drawing(width: float, height: float, content: Iterable[Markup], *, label: st
         viewBox=f"0 0 {number(width)} {number(height)}",
         role="img",
         aria_label=label,
-        class_="chart",
+        class_=class_,
     )
 
 

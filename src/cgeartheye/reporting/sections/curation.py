@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cgeartheye.errors import CGEarthEyeError, DataError
+from cgeartheye.errors import DataError
 from cgeartheye.files import read_json
 from cgeartheye.reporting.archive import head
-from cgeartheye.reporting.blocks import Block, Fact, Missing, Picture, Section, Table, attempt
+from cgeartheye.reporting.blocks import UNREADABLE, Block, Fact, Missing, Picture, Section, Table, attempt, reason_of
 from cgeartheye.reporting.curation import balance, cluster_sizes, effective, funnel, named, pick_examples, rejections
 from cgeartheye.reporting.figures.bars import Bars, bar_chart
 from cgeartheye.reporting.figures.lines import Axes, Series, line_chart
-from cgeartheye.reporting.folders import Columns, StageFolder, read_columns
+from cgeartheye.reporting.folders import StageFolder, read_columns
 from cgeartheye.reporting.images import photograph
-from cgeartheye.reporting.wording import compact, count, percent, plain, significant, unknown
+from cgeartheye.reporting.wording import compact, count, percent, plain, significant, unbroken, unknown
 from cgeartheye.seeding import stream
 from cgeartheye.settings.report import ReportSettings
 from cgeartheye.shards.reader import ChipRecord, ShardReader
 
 MOST_STRATA = 60
+LEAST_CLUSTERS = 3
+MOST_DATES = 6
+"""Up to so many dates each has a column of its own; more are gathered by quarter."""
 COLOUR_WORDS = (
     "The clusters are made of a colour histogram (8 \N{MULTIPLICATION SIGN} 8 \N{MULTIPLICATION SIGN} 8 joint RGB, square root), "
     "not of a network's features."
 )
 STRATA_WORDS = (
     "alpha = max(1, M \N{MULTIPLICATION SIGN} A \N{MULTIPLICATION SIGN} k / N) is the published number of samples of a stratum; "
-    "cap is what the stratum holds."
+    "capped: it has fewer cells than that; floored: raised to 1."
 )
+
+
+Column = tuple[str, Callable[[ChipRecord], str]]
+"""A column's name, and what names the column of a chip."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +56,17 @@ class Examples:
     columns: tuple[str, ...]
     rows: tuple[ExampleRow, ...]
     caption: str
+    dated: bool
 
 
 def curation_section(curated: StageFolder, settings: ReportSettings) -> Section:
     """Return the section on how the data set was made from the archive."""
     archive = curated.settings.get("source", "archive") != "images"
-    figures = [attempt("Funnel", lambda: _funnel(curated))]
+    first = "From cells to places" if archive else "From pictures to places"
+    figures = [
+        attempt(first, lambda: _funnel(curated, first)),
+        attempt("Chips cut and lost", lambda: _chip_funnel(curated)),
+    ]
     tables: list[Block] = []
     if archive:
         figures.append(attempt("Land cover before and after", lambda: _land_cover(curated)))
@@ -80,40 +93,49 @@ def _facts(curated: StageFolder) -> tuple[Fact, ...]:
 
 
 def _embedding(curated: StageFolder) -> str:
-    settings = curated.settings.get("embedding")
-    backbone = settings.get("backbone") if isinstance(settings, dict) else None
-    backbone = curated.summary.get("embedding", backbone)
+    made = curated.summary.get("embedding", curated.settings.get("embedding"))
+    made = made if isinstance(made, dict) else {}
+    backbone = made.get("backbone")
     if backbone is None:
         return "The manifest does not say which embedding the clusters are made of."
-    if str(backbone).startswith("colour"):
+    if backbone == "colour":
         return COLOUR_WORDS
-    return f"The clusters are made of features of {plain(backbone)}."
+    return f"The clusters are made of features of {plain(backbone)}, {plain(made.get('readout'))}."
 
 
-def _funnel(curated: StageFolder) -> Block:
-    steps = funnel(read_json(curated.path / "funnel.json"))
-    return bar_chart(
-        "Funnel", [s.name for s in steps], [Bars("left", tuple(float(s.number) for s in steps))], unit="how many were left"
-    )
+def _funnel(curated: StageFolder, title: str) -> Block:
+    steps = funnel(read_json(curated.path / "funnel.json")).places
+    bars = Bars("left", tuple(float(s.number) for s in steps))
+    return bar_chart(title, [s.name for s in steps], [bars], unit="how many were left")
+
+
+def _chip_funnel(curated: StageFolder) -> Block:
+    found = funnel(read_json(curated.path / "funnel.json"))
+    bars = Bars("chips", tuple(float(s.number) for s in found.chips))
+    others = ", ".join(f"{s.name} {count(s.number)}" for s in found.others)
+    caption = f"Also counted: {others}." if others else ""
+    return bar_chart("Chips cut and lost", [s.name for s in found.chips], [bars], unit="chips", caption=caption)
 
 
 def _land_cover(curated: StageFolder) -> Block:
-    cells = read_columns(curated.path / "cells.parquet", ("land_cover", "stratum"))
-    places = read_columns(curated.path / "places.parquet", ("stratum", "kept"))
-    classes = dict(zip(cells["stratum"].tolist(), cells["land_cover"].tolist(), strict=True))
-    drawn = [classes.get(s) for s in places["stratum"].tolist()]
-    kept = [c for c, k in zip(drawn, places["kept"].tolist(), strict=True) if k]
-    found = balance(cells["land_cover"].tolist(), drawn, kept)
-    names = ("cells available", "places drawn", "places kept")
+    cells = read_columns(curated.path / "cells.parquet", ("land_cover", "drawn"))
+    places = read_columns(curated.path / "places.parquet", ("land_cover", "kept"))
+    drawn = cells["land_cover"][cells["drawn"].astype(bool)]
+    kept = places["land_cover"][places["kept"].astype(bool)]
+    found = balance(cells["land_cover"].tolist(), drawn.tolist(), kept.tolist())
+    if found.categories == ("none",):
+        raise DataError("no layer of land cover was given")
+    names = ("cells available", "cells drawn", "places kept")
     numbers = (found.available, found.drawn, found.kept)
     series = [
         Bars(name, shares, tuple(f"{name}: {count(n)}" for n in counts))
         for name, shares, counts in zip(names, found.shares(), numbers, strict=True)
     ]
     totals = ", ".join(f"{count(sum(n))} {name}" for name, n in zip(names, numbers, strict=True))
-    return bar_chart(
-        "Land cover before and after", found.categories, series, unit="share of each", write=percent, caption=f"{totals}."
-    )
+    said = f"{totals}."
+    if found.available == found.drawn:
+        said += " Every available cell was drawn, so the draw changed nothing."
+    return bar_chart("Land cover before and after", found.categories, series, unit="share of each", write=percent, caption=said)
 
 
 def _labels(curated: StageFolder) -> Block:
@@ -125,6 +147,8 @@ def _labels(curated: StageFolder) -> Block:
 def _clusters(curated: StageFolder) -> Block:
     places = read_columns(curated.path / "places.parquet", ("cluster", "kept"))
     before, after = cluster_sizes(places["cluster"], places["kept"].astype(bool))
+    if before.size < LEAST_CLUSTERS:
+        raise DataError(f"{before.size} cluster{'s' if before.size > 1 else ''} make no distribution")
     ranks = np.arange(1, before.size + 1, dtype=np.float64)
     series = [Series("before", ranks, before.astype(np.float64)), Series("after", ranks, after.astype(np.float64))]
     even = [significant(effective(sizes), 3) for sizes in (before, after)]
@@ -136,40 +160,39 @@ def _clusters(curated: StageFolder) -> Block:
 
 
 def _rejected(curated: StageFolder) -> Block:
-    columns = read_columns(curated.path / "rejected.parquet", ("reason",), ("kind", "what"))
-    kinds = next((columns[n].tolist() for n in ("kind", "what") if n in columns), [None] * len(columns["reason"]))
-    found = rejections(kinds, columns["reason"].tolist())
+    found = rejections(read_columns(curated.path / "rejected.parquet", ("reason",))["reason"].tolist())
     rows = tuple((name, count(number)) for name, number in zip(found.names, found.counts, strict=True)) or (("none", "0"),)
-    return Table("Rejected", ("reason", "how many"), rows[:MOST_STRATA], frozenset({1}), wide=False)
-
-
-def _strata(curated: StageFolder) -> Block:
-    names = ("stratum", "alpha", "cap", "drawn")
-    columns = read_columns(curated.path / "strata.parquet", names, ("region", "land_cover", "cells"))
-    order = np.argsort(-columns["drawn"].astype(np.float64), kind="stable").tolist()
-    shown = [n for n in ("stratum", "region", "land_cover", "cells", "alpha", "cap", "drawn") if n in columns]
-    rows = [tuple(_cell(columns, name, i) for name in shown) for i in order]
-    numbers = frozenset(i for i, n in enumerate(shown) if n in {"cells", "alpha", "cap", "drawn"})
-    few, more = head(rows, MOST_STRATA)
-    caption = f"{STRATA_WORDS} {more}"
+    caption = "n stands for numbers, which differ from case to case; rejected.parquet names each place, scene and date."
     return Table(
-        f"Strata ({count(len(rows))})", tuple(n.replace("_", " ") for n in shown), few, numbers, caption.strip(), folded=True
+        "Rejected, by reason", ("reason", "how many"), rows[:MOST_STRATA], frozenset({1}), caption if found.names else ""
     )
 
 
-def _cell(columns: Columns, name: str, i: int) -> str:
-    value = columns[name][i]
-    if name in {"cells", "cap", "drawn"} and not unknown(value):
-        return count(float(value))
-    return significant(float(value), 4) if name == "alpha" and not unknown(value) else plain(named(value))
+def _strata(curated: StageFolder) -> Block:
+    names = ("stratum", "cells", "alpha", "capped", "floored", "drawn")
+    columns = read_columns(curated.path / "strata.parquet", names)
+    order = np.argsort(-columns["drawn"].astype(np.float64), kind="stable").tolist()
+    rows = [
+        (
+            plain(columns["stratum"][i]),
+            count(float(columns["cells"][i])),
+            significant(float(columns["alpha"][i]), 4),
+            " ".join(word for word in ("capped", "floored") if columns[word][i]) or "\N{EN DASH}",
+            count(float(columns["drawn"][i])),
+        )
+        for i in order
+    ]
+    few, more = head(rows, MOST_STRATA)
+    header = ("stratum: region/class/elevation bin", "cells N", "alpha", "bound", "cells drawn")
+    return Table(f"Strata ({count(len(rows))})", header, few, frozenset({1, 2, 4}), f"{STRATA_WORDS} {more}".strip(), folded=True)
 
 
 def _examples(curated: StageFolder, settings: ReportSettings) -> Examples | Missing:
     try:
         reader = ShardReader(curated.path)
         return _grid(reader, settings)
-    except CGEarthEyeError as error:
-        return Missing("Example places", error.what)
+    except UNREADABLE as error:
+        return Missing("Example places", reason_of(error))
 
 
 def _grid(reader: ShardReader, settings: ReportSettings) -> Examples:
@@ -180,22 +203,32 @@ def _grid(reader: ShardReader, settings: ReportSettings) -> Examples:
     groups = [named(c if c is not None else b) for c, b in zip(known["land_cover"], known["label"], strict=True)]
     order = stream(settings.seed, "report examples").permutation(len(reader)).astype(np.int64)
     picked = pick_examples(groups, reader.n_dates(), order, settings.example_places)
-    quarters = sorted({chip.quarter for i in picked for chip in reader.dates(i)})
-    rows = tuple(_example(reader, i, groups[i], quarters, settings.chip_px) for i in picked)
-    names = tuple(f"Q{q}" if q else "no date" for q in quarters)
-    return Examples(names, rows, "Chips as stored, shrunk where they are larger; a place's dates share one grid of pixels.")
+    chips = [chip for i in picked for chip in reader.dates(i)]
+    key = _by_date if len({_by_date(chip) for chip in chips}) <= MOST_DATES else _by_quarter
+    columns = tuple(sorted({key(chip) for chip in chips}))
+    rows = tuple(_example(reader, i, groups[i], [(name, key) for name in columns], settings.chip_px) for i in picked)
+    caption = "Chips as stored, shrunk where they are larger; a place's dates share one grid of pixels."
+    return Examples(columns, rows, caption, dated=key is _by_date)
 
 
-def _example(reader: ShardReader, i: int, group: str, quarters: list[int], chip_px: int) -> ExampleRow:
+def _by_date(chip: ChipRecord) -> str:
+    return "no date" if chip.date is None else f"{unbroken(chip.date.isoformat())} Q{chip.quarter}"
+
+
+def _by_quarter(chip: ChipRecord) -> str:
+    return f"Q{chip.quarter}" if chip.quarter else "no date"
+
+
+def _example(reader: ShardReader, i: int, group: str, columns: Sequence[Column], chip_px: int) -> ExampleRow:
     cells = []
-    for quarter in quarters:
-        chips = [chip for chip in reader.dates(i) if chip.quarter == quarter]
+    for name, key in columns:
+        chips = [chip for chip in reader.dates(i) if key(chip) == name]
         cells.append(tuple(_chip(reader.decode(i, chip.date_index), chip, group, chip_px) for chip in chips))
-    return ExampleRow(reader.place(i), group, tuple(cells))
+    return ExampleRow(reader.place(i), "" if group == "none" else group, tuple(cells))
 
 
 def _chip(pixels: NDArray[np.uint8], chip: ChipRecord, group: str, chip_px: int) -> Picture:
-    when = "no date" if chip.date is None else chip.date.isoformat()
+    when = "no date" if chip.date is None else unbroken(chip.date.isoformat())
     return photograph(pixels, chip_px, alt=f"Place {chip.place}, {group}, {when}", caption=when)
 
 

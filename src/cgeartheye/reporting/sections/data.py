@@ -8,15 +8,15 @@ import numpy as np
 
 from cgeartheye.errors import DataError
 from cgeartheye.files import read_json
-from cgeartheye.reporting.archive import by_quarter, dates_words, group_places, head, spread, tally
+from cgeartheye.reporting.archive import by_quarter, dates_words, group_places, head, spread
 from cgeartheye.reporting.blocks import Block, Fact, Section, Table, attempt
 from cgeartheye.reporting.figures.bars import Bars, bar_chart
 from cgeartheye.reporting.figures.placemap import MOST_OUTLINES, Ground, Ring, place_map
 from cgeartheye.reporting.folders import Columns, StageFolder, outlines, read_areas, read_columns
-from cgeartheye.reporting.wording import count, plain
+from cgeartheye.reporting.wording import count, plain, unbroken
 
 SCENE_COLUMNS = ("id", "date", "year", "quarter", "gsd_m", "width", "height", "licence")
-MORE_SCENE_COLUMNS = ("geometry", "dtype", "count", "mask_kind", "date_source", "path")
+MORE_SCENE_COLUMNS = ("geometry", "dtype", "count", "mask_kind", "date_source", "notes")
 MOST_ROWS = 40
 
 
@@ -29,7 +29,7 @@ def data_section(catalog: StageFolder | None, curated: StageFolder | None, hold_
         figures.append(attempt("Scenes by quarter", lambda: _quarters(scenes)))
         tables = [
             attempt("Scenes", lambda: _scene_table(scenes)),
-            attempt("Files that were left out", lambda: _left_out(catalog)),
+            attempt("Files that were left out", lambda: left_out_table("Files that were left out", catalog)),
         ]
     facts = () if scenes is None else _facts(scenes)
     return Section("data", "Data", "data.html.j2", {"figures": figures, "tables": tables}, facts)
@@ -37,6 +37,7 @@ def data_section(catalog: StageFolder | None, curated: StageFolder | None, hold_
 
 def _facts(scenes: Columns) -> tuple[Fact, ...]:
     dates = sorted({str(d) for d in scenes["date"].tolist()})
+    dates = [unbroken(d) for d in dates]
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}" if dates else "not known"
     return (
         Fact(count(len(scenes["id"])), "scenes"),
@@ -77,39 +78,52 @@ def _quarters(scenes: Columns) -> Block:
 
 def _scene_table(scenes: Columns) -> Block:
     order = np.argsort(scenes["date"].astype(str), kind="stable").tolist()
+    noted = "notes" in scenes and any(len(n) for n in scenes["notes"] if n is not None)
     optional = [n for n in ("dtype", "mask_kind", "date_source") if n in scenes]
     rows = [
         (
             plain(scenes["id"][i]),
-            plain(str(scenes["date"][i])),
+            unbroken(str(scenes["date"][i])),
             f"Q{scenes['quarter'][i]}",
             f"{float(scenes['gsd_m'][i]):.4g} m",
             f"{scenes['width'][i]} \N{MULTIPLICATION SIGN} {scenes['height'][i]}",
             *(plain(scenes[n][i]) for n in optional),
             plain(scenes["licence"][i] or "not recorded"),
+            *((plain(list(scenes["notes"][i])),) if noted else ()),
         )
         for i in order
     ]
     names = {"dtype": "type", "mask_kind": "no-data by", "date_source": "date from"}
-    header = ("scene", "date", "quarter", "GSD", "pixels", *(names[n] for n in optional), "licence")
+    header = (
+        "scene",
+        "date",
+        "quarter",
+        "GSD",
+        "pixels",
+        *(names[n] for n in optional),
+        "licence",
+        *(("notes",) if noted else ()),
+    )
     shown, more = head(rows, MOST_ROWS)
     return Table("Scenes", header, shown, frozenset({3, 4}), more, folded=len(rows) > 8)
 
 
-def _left_out(catalog: StageFolder) -> Block:
-    records = read_json(catalog.path / "left_out.json")
-    if isinstance(records, dict):
-        records = records.get("left_out", records.get("files", []))
+def left_out_table(title: str, folder: StageFolder) -> Table:
+    """Return what a stage's ``left_out.json`` lists, with reasons and remedies.
+
+    Raises:
+        DataError: if the file is absent or holds no list.
+    """
+    records = read_json(folder.path / "left_out.json")
     if not isinstance(records, list):
         raise DataError("left_out.json holds no list")
-    if not records:
-        return Table("Files that were left out", ("file", "reason", "remedy"), (("none", "every file was read", ""),), wide=False)
-    rows = [(plain(r.get("path")), plain(r.get("reason")), plain(r.get("remedy") or "")) for r in records if isinstance(r, dict)]
-    reasons = tally([row[1] for row in rows])
+    header = ("file", "reason", "remedy")
+    rows = [
+        (plain(r.get("path")), plain(r.get("reason")), plain(r.get("remedy") or "\N{EN DASH}"))
+        for r in records
+        if isinstance(r, dict)
+    ]
+    if not rows:
+        return Table(title, header, (("none", "every file could be used", "\N{EN DASH}"),))
     shown, more = head(rows, MOST_ROWS)
-    return Table(
-        f"Files that were left out ({count(len(rows))})",
-        ("file", "reason", "remedy"),
-        shown,
-        caption=f"{more} {len(reasons.names)} different reason{'s' if len(reasons.names) != 1 else ''}.".strip(),
-    )
+    return Table(f"{title} ({count(len(rows))})", header, shown, caption=more)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cgeartheye.errors import DataError
 from cgeartheye.files import read_json
-from cgeartheye.reporting.blocks import Block, Fact, Missing, Picture, Section, Table, attempt
+from cgeartheye.reporting.blocks import UNREADABLE, Block, Fact, Missing, Picture, Section, Table, attempt, reason_of
 from cgeartheye.reporting.figures.intervals import Estimate, interval_chart
 from cgeartheye.reporting.figures.matrix import confusion_chart
 from cgeartheye.reporting.folders import Record, StageFolder, read_records
@@ -94,7 +94,9 @@ def _values(group: Comparable) -> Block:
         for r in sorted(group.rows, key=lambda r: -r.value)
     ]
     unit = f"{group.metric.replace('_', ' ')}, %"
-    return interval_chart(group.title, rows, unit=unit, caption="Values with 95 % intervals, the best first.")
+    chance = group.rows[0].chance
+    caption = "Values with 95 % intervals, the best first." + ("" if chance is None else f" Guessing reaches {percent(chance)}.")
+    return interval_chart(group.title, rows, unit=unit, caption=caption)
 
 
 def _hundred(share: float | None) -> float | None:
@@ -117,10 +119,10 @@ def _differences(group: Comparable) -> Block:
 def _table(group: Comparable) -> Table:
     header = ("method", "readout", "value", "95 % interval", "paired difference, percentage points", "test", "seeds")
     licences = ", ".join(sorted({r.licence for r in group.rows}))
-    caption = f"Protocol {group.protocol or 'not recorded'}; licence of the pictures: {licences}."
+    caption = f"Protocol {group.protocol or 'not recorded'}; licences: {licences}."
     if any(not r.measured for r in group.rows):
         caption += " Values marked as copied were not measured here."
-    title = f"{group.title}, {group.metric.replace('_', ' ')}: all rows"
+    title = f"{group.title}: all rows"
     return Table(title, header, tuple(_row(r) for r in group.rows), frozenset({2, 3, 5, 6}), caption)
 
 
@@ -183,8 +185,8 @@ def _matrix(record: Record) -> Block:
 def _features(evaluated: StageFolder) -> Features | Missing:
     try:
         return _pairs(evaluated)
-    except DataError as error:
-        return Missing("Features as colours", error.what)
+    except UNREADABLE as error:
+        return Missing("Features as colours", reason_of(error))
 
 
 def _pairs(evaluated: StageFolder) -> Features:
@@ -226,7 +228,7 @@ def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
 
 def headline(groups: tuple[Comparable, ...]) -> tuple[str, ...]:
     """Return a sentence for each data set and probe: the best trained row, and what it is shown to be better than."""
-    return tuple(_headline(g, g.trained[0]) for g in groups if g.trained)
+    return tuple(_headline(g, g.trained[0]) for g in groups if g.trained and g.metric != "mean_reciprocal_rank")
 
 
 def _headline(group: Comparable, best: Result) -> str:

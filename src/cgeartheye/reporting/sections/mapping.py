@@ -8,12 +8,14 @@ from pathlib import Path
 
 from cgeartheye.errors import DataError
 from cgeartheye.files import read_json
-from cgeartheye.reporting.blocks import Block, Fact, Key, Missing, Picture, Section, Table, attempt
+from cgeartheye.reporting.blocks import UNREADABLE, Block, Fact, Key, Missing, Picture, Section, Table, attempt
+from cgeartheye.reporting.figures.bars import Bars, bar_chart
 from cgeartheye.reporting.figures.intervals import Estimate, interval_chart
 from cgeartheye.reporting.figures.svg import swatch
 from cgeartheye.reporting.folders import Record, StageFolder
 from cgeartheye.reporting.images import read_picture
 from cgeartheye.reporting.landmap import MethodScores, Score, Shown, read_classes, read_scores
+from cgeartheye.reporting.sections.data import left_out_table
 from cgeartheye.reporting.wording import count, interval, percent, points
 from cgeartheye.settings.report import ReportSettings
 
@@ -30,6 +32,7 @@ class SceneView:
     right: int
     legend: tuple[Key, ...]
     blocks: tuple[Block, ...]
+    said: str
 
 
 def mapping_section(adapted: StageFolder | None, maps: StageFolder | None, settings: ReportSettings) -> Section:
@@ -40,10 +43,12 @@ def mapping_section(adapted: StageFolder | None, maps: StageFolder | None, setti
     views = [_scene(folder, classes, settings.map_px) for folder in folders[: settings.scenes_shown]]
     figures: list[Block] = []
     if adapted is not None:
-        figures.append(attempt("Task model on its validation blocks", lambda: _task_scores(task)))
+        figures.append(attempt("Task model on its validation pictures", lambda: _task_scores(task)))
     tables: list[Block] = []
     if folders:
         tables.append(attempt("Scores of every mapped scene", lambda: _all_scores(folders)))
+    if maps is not None and (maps.path / "left_out.json").exists():
+        tables.append(attempt("Scenes that were left out", lambda: left_out_table("Scenes that were left out", maps)))
     facts = _facts(task, folders, maps is not None)
     said = tuple(sentence for folder in folders for sentence in _statements(folder))
     content = {"scenes": views, "figures": figures, "tables": tables}
@@ -89,12 +94,40 @@ def _scene(folder: Path, classes: Sequence[Shown], map_px: int) -> SceneView:
         ]
     else:
         blocks.append(Missing("Scores", "no truth was given for this scene"))
+        blocks.append(attempt("Share of the mapped ground", lambda: _shares(folder)))
     legend = tuple(Key(c.name, swatch("box", "bar b1", c.colour)) for c in classes)
-    return SceneView(folder.name, tuple(layers), 0, min(1, max(len(layers) - 1, 0)), legend, tuple(blocks))
+    return SceneView(folder.name, tuple(layers), 0, min(1, max(len(layers) - 1, 0)), legend, tuple(blocks), _record_words(folder))
 
 
 def _scores(folder: Path) -> tuple[MethodScores, ...]:
     return read_scores(read_json(folder / "scores.json"))
+
+
+def _record(folder: Path) -> Record:
+    value = read_json(folder / "scene.json")
+    if not isinstance(value, dict):
+        raise DataError("scene.json holds no record")
+    return value
+
+
+def _record_words(folder: Path) -> str:
+    """Return a line on what was mapped; nothing where the record is absent or incomplete."""
+    try:
+        record = _record(folder)
+        size = f"{count(record['width'])} \N{MULTIPLICATION SIGN} {count(record['height'])} px of {float(record['gsd_m']):.4g} m"
+        lost = len(record["lost"])
+        words = f"{count(record['windows'])} windows, {f'{lost} of them could not be read' if lost else 'all of them read'}"
+    except UNREADABLE:
+        return ""
+    return f"{size}; {words}; {percent(float(record.get('unmapped_share') or 0.0))} without data."
+
+
+def _shares(folder: Path) -> Block:
+    shares = _record(folder).get("shares")
+    known = {str(k): float(v) for k, v in shares.items()} if isinstance(shares, dict) else {}
+    ordered = sorted(known.items(), key=lambda item: -item[1])
+    bars = Bars("share", tuple(v for _, v in ordered))
+    return bar_chart("Share of the mapped ground", [k for k, _ in ordered], [bars], unit="share of the pixels", write=percent)
 
 
 def _by_class(folder: Path) -> Block:
@@ -119,14 +152,15 @@ def _estimate(name: str, score: Score, *, strong: bool, note: str = "") -> Estim
 
 
 def _task_scores(task: Record) -> Block:
-    methods = read_scores(task.get("scores"))
+    scores = task.get("scores")
+    methods = read_scores(scores)
     rows = tuple(
         (m.name, _written(m.miou), _written(m.accuracy), "\N{EN DASH}" if m.gain is None else _gain(m.gain)) for m in methods
     )
     header = ("method", "mean IoU", "overall accuracy", "gain of the task model")
-    return Table(
-        "Task model on its validation blocks", header, rows, frozenset({1, 2, 3}), "95 % intervals over blocks of ground."
-    )
+    groups = scores.get("groups") if isinstance(scores, dict) else None
+    caption = f"95 % intervals over {'whole pictures' if groups == 'picture' else 'blocks of ground'}."
+    return Table("Task model on its validation pictures", header, rows, frozenset({1, 2, 3}), caption)
 
 
 def _all_scores(folders: Sequence[Path]) -> Block:

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cgeartheye.curation.candidates import chip_boxes, find_candidates, outside_hold_out, read_polygons
+from cgeartheye.errors import DataError
+from cgeartheye.geometry.cells import CellGrid
+from cgeartheye.geometry.crs import footprint
+from cgeartheye.geometry.grid import local_grid
+from cgeartheye.rasters.scenes import read_scenes
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    lon=st.floats(-179, 179), lat=st.floats(-75, 80), gsd=st.sampled_from([0.3, 0.75, 5.0]), side=st.sampled_from([64, 256, 672])
+)
+def test_the_box_holds_the_chip_wherever_it_lies(lon: float, lat: float, gsd: float, side: int) -> None:
+    grid = local_grid(lon, lat, gsd_m=gsd, size_px=side)
+    outline = footprint(grid.transform, side, side, grid.crs)
+    box = chip_boxes(np.array([lon]), np.array([lat]), side * gsd)[0]
+    # the origin is snapped to whole pixels, which moves the chip by up to half a pixel
+    slack = 0.75 * gsd / 111_000 / np.cos(np.radians(lat))
+    assert box.buffer(slack, join_style="mitre").covers(outline)
+    assert box.area < 1.35 * outline.area
+
+
+def test_chips_lie_inside_the_archive_and_know_their_scenes(archive: Path) -> None:
+    scenes = sorted(read_scenes(archive / "catalog" / "catalog.parquet"), key=lambda s: (s.date, s.id))
+    found = find_candidates(scenes, CellGrid(40), 32.0, 1)
+    assert (found.n_dates == 4).all()
+    assert len(found.cells) == len(set(found.cells.tolist()))
+    assert 64 <= len(found.cells) <= 100
+    whole = shapely.union_all([s.footprint for s in scenes])
+    for lon, lat, numbers in zip(found.lon, found.lat, found.scenes, strict=True):
+        grid = local_grid(lon, lat, gsd_m=1, size_px=32)
+        outline = footprint(grid.transform, 32, 32, grid.crs)
+        assert whole.buffer(1e-7).covers(outline)
+        assert set(numbers) >= {i for i, s in enumerate(scenes) if s.footprint.buffer(-1e-7).intersects(outline)}
+    across = [len(numbers) for numbers in found.scenes]
+    assert set(across) == {4, 8}  # chips over the seam need both halves of each date
+
+
+def test_several_places_in_a_cell(archive: Path) -> None:
+    scenes = read_scenes(archive / "catalog" / "catalog.parquet")
+    grid = CellGrid(160)
+    found = find_candidates(scenes, grid, 32.0, 4)
+    assert set(found.slots.tolist()) == {0, 1, 2, 3}
+    assert np.array_equal(grid.ids(found.lon, found.lat), found.cells)
+    boxes = chip_boxes(found.lon, found.lat, 32.0)
+    pairs = shapely.STRtree(boxes).query(boxes, predicate="intersects")
+    assert (pairs[0] == pairs[1]).all()
+
+
+@pytest.mark.parametrize("side_m", [20.0, 32.0])
+def test_hold_out_keeps_a_chips_side_away(archive: Path, side_m: float) -> None:
+    scenes = read_scenes(archive / "catalog" / "catalog.parquet")
+    found = find_candidates(scenes, CellGrid(40), side_m, 1)
+    held = archive / "layers" / "held.geojson"
+    away = outside_hold_out(found, held, side_m)
+    polygon = gpd.read_file(held).to_crs("EPSG:32650").geometry.iloc[0]
+    for lon, lat, kept in zip(found.lon, found.lat, away, strict=True):
+        grid = local_grid(lon, lat, gsd_m=1, size_px=int(side_m), crs="EPSG:32650")
+        distance = shapely.box(*grid.bounds).distance(polygon)
+        assert distance >= side_m if kept else distance < side_m + 3
+    assert 0 < away.sum() < len(away)
+
+
+def test_polygons_that_say_nothing_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken.geojson").write_text("{")
+    with pytest.raises(DataError, match="cannot be read as polygons"):
+        read_polygons(tmp_path / "broken.geojson")
+    gpd.GeoDataFrame(geometry=[shapely.Point(0, 0)], crs=4326).to_file(tmp_path / "point.geojson")
+    with pytest.raises(DataError, match="holds no polygon"):
+        read_polygons(tmp_path / "point.geojson")
+    with pytest.raises(DataError, match="cannot be read as polygons"):
+        read_polygons(tmp_path / "absent.gpkg")

@@ -1,0 +1,64 @@
+"""Defaults by size, what users may not ask for, and what decides identity."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from cgeartheye.settings.pretrain import PretrainSettings, ViewSettings
+
+
+def test_nano_has_its_own_recipe_and_users_win() -> None:
+    nano = PretrainSettings(views={"locals": 6})
+    assert (nano.views.global_px, nano.views.local_px, nano.views.locals) == (48, 24, 6)
+    assert (nano.head.prototypes, nano.head.shared, nano.batch, nano.steps, nano.epochs) == (256, True, 32, 3000, None)
+    assert nano.optimizer.lr == pytest.approx(2e-3)
+    assert nano.season.size_px == 24
+
+
+@pytest.mark.parametrize("size", ["small", "base", "large", "huge", "giant"])
+def test_published_sizes_see_published_views(size: str) -> None:
+    settings = PretrainSettings(backbone=size, batch=1024)
+    assert (settings.views.global_px, settings.views.local_px, settings.views.locals, settings.season.views) == (224, 98, 8, 3)
+    assert settings.optimizer.ema == (0.992, 1.0)
+    assert settings.optimizer.lr == pytest.approx(
+        {"small": 1e-3, "base": 7e-4, "large": 3.5e-4, "huge": 2.5e-4, "giant": 2e-4}[size]
+    )
+    assert settings.epochs == 100
+
+
+def test_resolved_settings_are_stable() -> None:
+    once = PretrainSettings(season={"pair": "date"}, batch=16)
+    again = PretrainSettings.model_validate(once.model_dump())
+    assert again == once
+    assert PretrainSettings.model_validate(json.loads(once.model_dump_json())) == once
+
+
+def test_a_whole_section_in_python_is_taken_as_it_is() -> None:
+    assert PretrainSettings(views=ViewSettings(locals=1)).views.global_px == 224
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": 5, "epochs": 1.0},
+        {"season": {"mode": "replace", "views": 5}},
+        {"views": {"global_scale": (0.5, 0.2)}},
+        {"masks": {"ratio": (0.1, 1.5)}},
+        {"backbone": "tiny"},
+        {"view": {}},
+        {"head": {"prototypes": 1}},
+    ],
+)
+def test_what_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        PretrainSettings.model_validate(wrong)
+
+
+def test_identity_leaves_out_what_never_changes_the_result() -> None:
+    identity = PretrainSettings(cache_mb=5, decoders=7, device="cpu").identity()
+    assert {"curated", "cache_mb", "decoders", "device", "threads"}.isdisjoint(identity)
+    assert "checkpoint_every" not in identity["watch"]
+    assert identity["views"]["global_px"] == 48

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel, ViTConfig, ViTModel
+
+from cgeartheye.errors import DataError, InputError, ResourceError
+from cgeartheye.models.vit import IMAGENET_MEAN, IMAGENET_STD
+from cgeartheye.weights import timm_models
+from cgeartheye.weights.backbone import Backbone
+from cgeartheye.weights.load import load_backbone
+
+SMALL = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "image_size": 28, "patch_size": 14}
+PICTURE = torch.randint(0, 256, (2, 3, 30, 42), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def normalised(picture: torch.Tensor) -> torch.Tensor:
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    pixels = (picture / 255 - mean) / std
+    return torch.cat([pixels, pixels[:, :, -1:].expand(-1, -1, 12, -1)], dim=2)  # 30 -> 42 rows
+
+
+def check_levels(backbone: Backbone) -> None:
+    with torch.no_grad():
+        final = backbone(PICTURE).patches
+        maps = backbone.levels(PICTURE, [-1, 0])
+        assert [m.shape for m in maps] == [final.shape] * 2
+        torch.testing.assert_close(maps[0], final)
+        first = backbone.levels(PICTURE, [0], "all")[0]
+        torch.testing.assert_close(first.mean(dim=-1), torch.zeros_like(first[..., 0]), atol=1e-5, rtol=0)
+        assert not torch.allclose(first, maps[1])
+
+
+@pytest.mark.parametrize("registers", [0, 4])
+def test_a_hugging_face_folder_equals_transformers(tmp_path: Path, registers: int) -> None:
+    torch.manual_seed(0)
+    if registers:
+        model = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**SMALL, num_register_tokens=registers)).eval()
+    else:
+        model = Dinov2Model(Dinov2Config(**SMALL)).eval()
+    model.save_pretrained(tmp_path / "dino")
+    backbone = load_backbone(f"hf:{tmp_path / 'dino'}")
+    with torch.no_grad():
+        tokens = model(normalised(PICTURE)).last_hidden_state
+        features = backbone(PICTURE)
+    torch.testing.assert_close(features.class_token, tokens[:, 0])
+    torch.testing.assert_close(features.patches.flatten(1, 2), tokens[:, 1 + registers :])
+    assert features.patches.shape == (2, 3, 3, 24)
+    assert (backbone.name, backbone.width, backbone.patch_px, backbone.depth) == ("hf:dino", 24, 14, 3)
+    check_levels(backbone)
+    twin = backbone.untrained(1)
+    assert twin.fingerprint == backbone.untrained(1).fingerprint != backbone.untrained(2).fingerprint
+    assert len(twin.layer_scales()) == 6
+
+
+def test_other_hugging_face_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"config\.json"):
+        load_backbone(f"hf:{tmp_path}")
+    ViTModel(
+        ViTConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32)
+    ).save_pretrained(tmp_path / "vit")
+    with pytest.raises(InputError, match="'vit' model"):
+        load_backbone(f"hf:{tmp_path / 'vit'}")
+    torch.save({}, tmp_path / "vit" / "pytorch_model.bin")
+    (tmp_path / "vit" / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="pickle"):
+        load_backbone(f"hf:{tmp_path / 'vit'}")
+    (tmp_path / "vit" / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(DataError, match="cannot be loaded"):
+        load_backbone(f"hf:{tmp_path / 'vit'}")
+
+
+def test_a_timm_network_without_download() -> None:
+    state = torch.get_rng_state()
+    backbone = load_backbone("timm:test_vit?random")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (backbone.width, backbone.patch_px, backbone.depth, backbone.licence) == (64, 16, 6, "apache-2.0")
+    pixels = (PICTURE / 255 - 0.5) / 0.5  # the statistics of this network, not ImageNet's
+    pixels = torch.nn.functional.pad(pixels, (0, 6, 0, 2), mode="replicate")
+    with torch.no_grad():
+        features = backbone(PICTURE)
+        tokens = backbone.model.forward_features(pixels)  # type: ignore[operator,union-attr] # timm
+    torch.testing.assert_close(features.class_token, tokens[:, 0])
+    torch.testing.assert_close(features.patches.flatten(1, 2), tokens[:, 1:])
+    assert features.patches.shape == (2, 2, 3, 64)
+    check_levels(backbone)
+    twin = backbone.untrained(0)
+    assert twin.fingerprint == backbone.fingerprint != backbone.untrained(1).fingerprint
+    assert not twin.training
+    assert twin.layer_scales() == []
+
+
+def test_wrong_timm_names_are_explained() -> None:
+    with pytest.raises(InputError, match=r"for example .*dinov2"):
+        load_backbone("timm:no_such_model")
+    with pytest.raises(InputError, match="plain vision transformer"):
+        load_backbone("timm:resnet18?random")
+    with pytest.raises(InputError, match="class token"):
+        load_backbone("timm:test_vit2?random")
+    with pytest.raises(InputError, match="only one is"):
+        load_backbone("timm:vit_small_patch14_dinov2?other")
+
+
+def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **options: object) -> None:
+        assert options["pretrained"]
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(timm_models.timm, "create_model", unreachable)
+    with pytest.raises(ResourceError, match="HF_HOME"):
+        load_backbone("timm:vit_small_patch14_dinov2")
