@@ -73,7 +73,12 @@ def judge(logits_of: Logits, labels: NDArray[np.uint8], windows: Sequence[int], 
 
 
 def fit_temperature(logits: Tensor, truth: Tensor) -> float:
-    """Return the divisor of the logits with the least cross-entropy, in [0.05, 20], by golden section (Guo et al. 2017)."""
+    """Return the divisor of the logits with the least cross-entropy, in [0.05, 20], by golden section (Guo et al. 2017).
+
+    Args:
+        logits: (m, C) float.
+        truth: (m,) int64.
+    """
     ratio = (5**0.5 - 1) / 2
     low, high = np.log(0.05), np.log(20.0)
     for _ in range(24):
@@ -86,7 +91,13 @@ def fit_temperature(logits: Tensor, truth: Tensor) -> float:
 
 
 def calibration_error(logits: Tensor, truth: Tensor, temperature: float = 1.0) -> float:
-    """Return the expected calibration error of (n, C) logits and (n,) true classes, in 15 bins of equal width."""
+    """Return the expected calibration error of the largest probability, in 15 bins of equal width.
+
+    Args:
+        logits: (m, C) float.
+        truth: (m,) int64.
+        temperature: divisor of the logits.
+    """
     confidence, predicted = torch.softmax(logits.double() / temperature, dim=1).max(1)
     right = (predicted == truth).double()
     bins = (confidence * _BINS).long().clamp_max(_BINS - 1)
