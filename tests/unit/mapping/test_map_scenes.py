@@ -137,7 +137,7 @@ def test_simplified_polygons_are_a_coverage_of_the_same_area(mapped: Path) -> No
         sizes = np.bincount(ndimage.label(classes == c.value)[0].ravel())[1:]
         outlined = sizes[sizes >= PolygonSettings().min_px].sum()  # smaller regions get no polygon
         area = frame.geometry[frame.value == c.value].area.sum()
-        assert area == pytest.approx(outlined * 0.25, rel=0.02)
+        assert area == pytest.approx(outlined * 0.25, rel=0.05)  # holes of fewer pixels are filled
 
 
 def test_no_data_of_the_scene_stays_empty(tmp_path: Path, task: Path) -> None:
