@@ -13,10 +13,10 @@ demo-quick: $(READY)
 	$(RUN) cgeartheye demo --quick --out demo-quick
 
 test: $(READY)
-	$(RUN) pytest -q -n 2 -m "not slow"
+	$(RUN) pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(READY)
-	$(RUN) pytest -q -n 2 -m slow
+	$(RUN) pytest -q -n 2 --dist loadfile -m slow
 
 lint: $(READY)
 	$(RUN) ruff check .

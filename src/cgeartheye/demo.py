@@ -112,6 +112,7 @@ def world_project(request: DemoRequest, truth: dict[str, Any]) -> dict[str, Any]
                     "place_pattern": r"^(\d+_\d+)_",
                 }
             ],
+            "retrieval": [{"name": "training_places", "places": 200}],
         },
         "adapt": {
             "pairs": [{"images": f"world/{truth['mosaic']}", "masks": "world/labels/cover_train.tif"}],

@@ -124,9 +124,18 @@ def resolve(project: Project, name: str) -> StageSettings:
         folder = _folder(project, source)
         if (folder / MANIFEST).exists():
             filled[field] = (folder,) if field == "backbones" else folder
+    if name == "evaluate":
+        filled["retrieval"] = _own_places(settings, _folder(project, "curate"))
     if name == "report" and "title" in type(settings).model_fields and "title" not in settings.model_fields_set:
         filled["title"] = project.name
     return settings.model_copy(update=filled)
+
+
+def _own_places(settings: StageSettings, curated: Path) -> tuple[BaseModel, ...]:
+    """Return the retrieval sets of `evaluate`, with the project's own shards where a set names none."""
+    sets: tuple[BaseModel, ...] = getattr(settings, "retrieval", ())
+    own = {"curated": curated} if (curated / MANIFEST).exists() else {}
+    return tuple(one if getattr(one, "curated", None) else one.model_copy(update=own) for one in sets)
 
 
 def _folder(project: Project, name: str) -> Path:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ast
 import statistics
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "cgeartheye"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -16,8 +15,13 @@ LAZY_IMPORTS = {"weights/load.py"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def _functions(path: Path) -> Iterator[Function]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, Function):
             yield node
 
@@ -43,20 +47,16 @@ def test_files_have_one_subject_and_fit_a_screenful_of_screens() -> None:
     assert {_name(path): n for path in FILES if (n := len(path.read_text().splitlines())) > 500} == {}
 
 
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_imports_stand_at_the_top(path: Path) -> None:
-    if _name(path).startswith("cli/") or _name(path) in LAZY_IMPORTS:
-        return
-    inside = [n.lineno for f in _functions(path) for n in ast.walk(f) if isinstance(n, ast.Import | ast.ImportFrom)]
-    assert inside == [], f"{_name(path)} imports inside functions at lines {inside}"
+def test_imports_stand_at_the_top() -> None:
+    held = [path for path in FILES if not _name(path).startswith("cli/") and _name(path) not in LAZY_IMPORTS]
+    imports = (ast.Import, ast.ImportFrom)
+    assert [f"{_name(p)}:{n.lineno}" for p in held for f in _functions(p) for n in ast.walk(f) if isinstance(n, imports)] == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_importing_does_nothing(path: Path) -> None:
-    if path.name == "__main__.py":
-        return
-    calls = [n.lineno for n in ast.parse(path.read_text()).body if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)]
-    assert calls == [], f"{_name(path)} calls functions at import time, lines {calls}"
+def test_importing_does_nothing() -> None:
+    held = [path for path in FILES if path.name != "__main__.py"]
+    nodes = [(p, n) for p in held for n in _tree(p).body if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)]
+    assert [f"{_name(path)}:{node.lineno}" for path, node in nodes] == []
 
 
 def _mentions_array(function: Function) -> bool:
@@ -64,11 +64,6 @@ def _mentions_array(function: Function) -> bool:
     return any("Tensor" in (text := ast.unparse(a)) or "NDArray" in text for a in annotations)
 
 
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_public_functions_of_arrays_name_shapes(path: Path) -> None:
-    silent = [
-        f.name
-        for f in _functions(path)
-        if not f.name.startswith("_") and _mentions_array(f) and "(" not in (ast.get_docstring(f) or "")
-    ]
-    assert silent == [], f"{_name(path)}: no shape in the docstring of {silent}"
+def test_public_functions_of_arrays_name_shapes() -> None:
+    public = [(p, f) for p in FILES for f in _functions(p) if not f.name.startswith("_") and _mentions_array(f)]
+    assert [f"{_name(path)}:{f.name}" for path, f in public if "(" not in (ast.get_docstring(f) or "")] == []

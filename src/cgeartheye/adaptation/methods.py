@@ -24,7 +24,7 @@ from cgeartheye.tasks.heads import build_head
 from cgeartheye.tasks.untrained import untrained_twin
 from cgeartheye.weights.backbone import Backbone
 
-COLOUR_PIXELS: Final = 200_000
+COLOUR_PIXELS: Final = 60_000
 """Pixels the colour regression is fitted on [ours]."""
 
 

@@ -143,10 +143,13 @@ def segmentation_loss(logits: Tensor, labels: Tensor, rare: Sequence[int]) -> Te
 
 
 def _step(state: _State, data: TrainingData, settings: HeadSettings, seed: int) -> float:
+    """Take one step on a quarter of the pixels, another quarter each time: neighbours say the same, and cost as much."""
     windows, views = _batch(state.step, data, settings.batch, seed)
     labels = np.stack([turned(data.labels[k][None], view)[0] for k, view in zip(windows, views, strict=True)])
     logits = to_pixels(state.head(data.store.get(windows, views)), labels.shape[1:])
-    loss = segmentation_loss(logits, torch.from_numpy(labels.astype(np.int64)), data.rare)
+    row, col = state.step % 2, state.step // 2 % 2
+    seen = torch.from_numpy(labels[:, row::2, col::2].astype(np.int64))
+    loss = segmentation_loss(logits[..., row::2, col::2], seen, data.rare)
     for group in state.optimiser.param_groups:
         group["lr"] = _rate(state.step, settings)
     state.optimiser.zero_grad()

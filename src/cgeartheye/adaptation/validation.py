@@ -19,7 +19,7 @@ from cgeartheye.adaptation.legend import IGNORED
 from cgeartheye.metrics.segmentation import confusion
 from cgeartheye.seeding import stream
 
-PIXELS_A_WINDOW: Final = 2000
+PIXELS_A_WINDOW: Final = 400
 """Pixels drawn from each window for the temperature [ours]."""
 _BATCH: Final = 8
 _BINS: Final = 15
@@ -73,10 +73,15 @@ def judge(logits_of: Logits, labels: NDArray[np.uint8], windows: Sequence[int], 
 
 
 def fit_temperature(logits: Tensor, truth: Tensor) -> float:
-    """Return the divisor of the logits with the least cross-entropy, in [0.05, 20], by golden section (Guo et al. 2017)."""
+    """Return the divisor of the logits with the least cross-entropy, in [0.05, 20], by golden section (Guo et al. 2017).
+
+    Args:
+        logits: (m, C) float.
+        truth: (m,) int64.
+    """
     ratio = (5**0.5 - 1) / 2
     low, high = np.log(0.05), np.log(20.0)
-    for _ in range(40):
+    for _ in range(24):
         left, right = high - ratio * (high - low), low + ratio * (high - low)
         if _entropy(logits, truth, left) < _entropy(logits, truth, right):
             high = right
@@ -86,7 +91,13 @@ def fit_temperature(logits: Tensor, truth: Tensor) -> float:
 
 
 def calibration_error(logits: Tensor, truth: Tensor, temperature: float = 1.0) -> float:
-    """Return the expected calibration error of the largest probability, in 15 bins of equal width."""
+    """Return the expected calibration error of the largest probability, in 15 bins of equal width.
+
+    Args:
+        logits: (m, C) float.
+        truth: (m,) int64.
+        temperature: divisor of the logits.
+    """
     confidence, predicted = torch.softmax(logits.double() / temperature, dim=1).max(1)
     right = (predicted == truth).double()
     bins = (confidence * _BINS).long().clamp_max(_BINS - 1)

@@ -94,7 +94,13 @@ def _backbones(settings: EvaluateSettings) -> tuple[str | Path, ...]:
 def _inputs(settings: EvaluateSettings, backbones: Sequence[str | Path]) -> dict[str, Path]:
     inputs = {f"backbones.{number}": path for number, spec in enumerate(backbones) if (path := _local(spec))}
     inputs |= {f"datasets.{folder.name}": folder.root for folder in settings.datasets}
-    return inputs | {f"retrieval.{places.name}": places.curated for places in settings.retrieval}
+    for places in settings.retrieval:
+        if places.curated is None:
+            raise InputError(
+                f"evaluate.retrieval {places.name!r} names no curated folder", remedy="name the folder that curate wrote"
+            )
+        inputs[f"retrieval.{places.name}"] = places.curated
+    return inputs
 
 
 def _local(spec: str | Path) -> Path | None:

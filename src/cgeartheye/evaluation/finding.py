@@ -78,7 +78,7 @@ def find_places(wanted: RetrievalSet, settings: EvaluateSettings, out: Path, *, 
 
 def ask(wanted: RetrievalSet, seed: int) -> Asked:
     """Choose the places: those with two dates or more, the first ``places`` of them in the order of the hash of their names."""
-    reader = ShardReader(wanted.curated)
+    reader = ShardReader(wanted.curated or Path())
     n_dates = tuple(reader.n_dates().tolist())
     several = [i for i, n in enumerate(n_dates) if n >= 2]
     if len(several) < 2:

@@ -59,7 +59,14 @@ def read_padded(read: Read, window: Window, scene: Window) -> Picture:
 
 
 def fill_holes(pixels: NDArray[np.uint8], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Give pixels without data the mean colour of the others, so that a hole does not look like water or shadow."""
+    """Give pixels without data the mean colour of the others, so that a hole does not look like water or shadow.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        valid: (H, W) bool.
+
+    Returns: (H, W, 3) uint8.
+    """
     if valid.all() or not valid.any():
         return pixels
     mean = np.rint(pixels[valid].mean(axis=0, dtype=np.float64)).astype(np.uint8)

@@ -69,7 +69,7 @@ class Chips:
         return canvas, sizes
 
     def ask(self, rows: NDArray[np.int64]) -> None:
-        """Begin to decode rows that will be wanted soon."""
+        """Begin to decode rows (n,) int64 of the index that will be wanted soon."""
         for row in rows.tolist():
             if row not in self._kept and row not in self._coming:
                 self._coming[row] = self._pool.submit(self._decode_or_next, row)

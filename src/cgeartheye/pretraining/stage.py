@@ -105,8 +105,17 @@ def _run(settings: PretrainSettings, stage: Stage, progress: Progress) -> None:
         "seconds": round(clock.seconds, 1),
         "cpu_seconds": round(clock.cpu_seconds, 1),
     }  # not in the card: no two runs share them
+    headline = f"{card['name']}: {training.steps} steps on {len(places)} places, {places.chips} chips"
     stage.finish(
-        {"name": card["name"], "places": len(places), "chips": places.chips, "slots": maker.slots, **card["metrics"], **times}
+        {
+            "headline": headline,
+            "name": card["name"],
+            "places": len(places),
+            "chips": places.chips,
+            "slots": maker.slots,
+            **card["metrics"],
+            **times,
+        }
     )
 
 

@@ -179,9 +179,9 @@ def _statement(row: Result) -> str:
         name = f"{method_name(c.against)} ({points(c.difference)} {interval(c.low, c.high, signed=True)})"
         by_verdict.setdefault(c.verdict, []).append(name)
     phrases = {
-        "above": "the paired interval of the difference is above zero over {}",
-        "open": "it includes zero, so nothing is shown, over {}",
-        "below": "it is below zero, so the trained backbone is worse, against {}",
+        "above": "better than {} (paired intervals above zero)",
+        "open": "no difference shown to {} (paired intervals include zero)",
+        "below": "worse than {} (paired intervals below zero)",
     }
     return f"{start}; " + "; ".join(phrases[v].format(listed(by_verdict[v])) for v in phrases if v in by_verdict) + "."
 

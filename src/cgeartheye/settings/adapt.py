@@ -59,9 +59,9 @@ class HeadSettings(Settings):
     """What is trained on the frozen features."""
 
     kind: Literal["linear", "conv"] = "conv"
-    """`linear`: one matrix a patch; `conv`: 1x1, upsampling to half a patch, 3x3 refinement [ours]."""
+    """`linear`: one matrix a patch; `conv`: 1x1, 3x3 over neighbouring patches, and four logits a patch [ours]."""
     hidden: int = Field(64, ge=8, le=1024)
-    """Channels of the `conv` head [ours: four times cheaper than 128 on a CPU]."""
+    """Channels of the `conv` head [ours: 128 were no better with a few hundred windows, and twice as dear]."""
     layers: tuple[int, ...] | None = None
     """Blocks whose tokens are joined; default: the last of each quarter of the depth, as dense DINOv2 heads do [dinov2]."""
     steps: int = Field(300, ge=1)

@@ -77,8 +77,8 @@ class RetrievalSet(Settings):
 
     name: str = Field(pattern=_NAME)
     """Name in tables and files."""
-    curated: UserPath
-    """A folder with shards that `curate` wrote."""
+    curated: UserPath | None = None
+    """A folder with shards that `curate` wrote; default: the project's own, whose places the backbone has usually seen."""
     places: int = Field(600, ge=2)
     """At most so many places, chosen by the hash of their names [ours]."""
     pairs: int = Field(1, ge=1, le=16)

@@ -87,6 +87,7 @@ def choose_blocks(pure: NDArray[np.int64], count: int, rng: np.random.Generator,
         test, near = covered(blocks, side), covered(blocks, side, 1)
         inside, outside = (onehot & test).sum(axis=(1, 2)), (onehot & ~near).sum(axis=(1, 2))
         score = 10.0 * np.minimum(inside / ENOUGH_TEST, 1).sum() + 10.0 * np.minimum(outside / ENOUGH_TRAIN, 1).sum()
+        score += 10.0 * ((inside > 0).sum() + (outside > 0).sum())
         score += 1.5 * np.log1p(inside).sum() + np.log1p(outside).sum() + 150.0 * off_grid_share(blocks, side)
         if score > best_score:
             best, best_score = blocks, score

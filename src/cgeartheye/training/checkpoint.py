@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> Path:
-    """Write ``folder/step_00000123`` with the tensors and a JSON note, and return it; it appears whole or not at all.
+    """Write ``folder/step_00000123`` with named tensors (of any shape) and a JSON note; it appears whole or not at all.
 
     Raises:
         ResourceError: if the disk is full or the folder may not be written.
@@ -69,7 +69,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def load_checkpoint(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Fill ``tensors`` in place and return the note.
+    """Fill named tensors (of the shapes that were saved) in place and return the note.
 
     Raises:
         DataError: if the checkpoint is of another schema version, unreadable or of another network.

@@ -25,9 +25,9 @@ def _row(**changed: Any) -> dict[str, Any]:
 def test_only_an_interval_wholly_above_zero_is_called_above(low: float, width: float) -> None:
     row = _row(against="untrained", difference=low + width / 2, difference_low=low, difference_high=low + width)
     (sentence,) = statements(read_results([row])[0])
-    assert ("is above zero over untrained network" in sentence) == (low > 0)
-    assert ("it is below zero" in sentence) == (low + width < 0)
-    assert ("includes zero, so nothing is shown" in sentence) == (low <= 0 <= low + width)
+    assert ("better than untrained network" in sentence) == (low > 0)
+    assert ("worse than untrained network" in sentence) == (low + width < 0)
+    assert ("no difference shown to untrained network" in sentence) == (low <= 0 <= low + width)
 
 
 def test_rows_against_several_others_become_one_result() -> None:
