@@ -2,7 +2,7 @@
 
     python performance/demo_cost.py [--out demo] [--quick]
 
-The bar: under 10 minutes on two cores, no process above 6 GB. There is no peer that does the whole job; the two rates say how fast the
+The bar: under 10 minutes on two cores, no process above 6 GB. No peer does the whole job; the two rates say how fast the
 machine was, so that runs can be compared.
 """
 
