@@ -115,7 +115,7 @@ def _locate(raster: Raster, settings: CatalogSettings) -> tuple[Affine6, str, tu
         raise DataError(
             f"its place on Earth cannot be computed ({error})",
             where=str(raster.path),
-            remedy="check its coordinate system and geotransform, or reproject it: gdalwarp -t_srs EPSG:XXXXX IN OUT.tif",
+            remedy="check its coordinate system and geotransform, or reproject it: gdalwarp -t_srs EPSG:CODE IN OUT.tif",
         ) from error
     gsd_m = math.sqrt(size[0] * size[1])
     if not settings.gsd_min_m <= gsd_m <= settings.gsd_max_m:

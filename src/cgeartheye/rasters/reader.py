@@ -96,19 +96,19 @@ class Raster:
             raise DataError(
                 f"its place is told by {len(dataset.gcps[0])} ground control points only",
                 where=str(self.path),
-                remedy="rectify it first: gdalwarp -order 1 -t_srs EPSG:XXXXX IN OUT.tif",
+                remedy="rectify it first: gdalwarp -order 1 -t_srs EPSG:CODE IN OUT.tif",
             )
         if dataset.transform.is_identity and dataset.rpcs:
             raise DataError(
                 "its place is told by a sensor model (RPC) only",
                 where=str(self.path),
-                remedy="orthorectify it first: gdalwarp -rpc -to RPC_DEM=DEM.tif -t_srs EPSG:XXXXX IN OUT.tif",
+                remedy="orthorectify it first: gdalwarp -rpc -to RPC_DEM=DEM.tif -t_srs EPSG:CODE IN OUT.tif",
             )
         if not dataset.crs:
             raise DataError(
                 "has no coordinate reference system",
                 where=str(self.path),
-                remedy="write the right one into it: gdal_edit.py -a_srs EPSG:XXXXX FILE",
+                remedy="write the right one into it: gdal_edit.py -a_srs EPSG:CODE FILE",
             )
         if dataset.transform.is_identity or dataset.transform.determinant == 0:
             raise DataError(

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
-from cgeartheye.settings.base import Settings, StageSettings, UserPath
+from cgeartheye.settings.base import BackboneSpec, Settings, StageSettings, UserPath
 
 Colour = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
 """A colour as "#RRGGBB"."""
-
-
-def _path_or_name(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatever the user wrote
-    if isinstance(value, str) and value.startswith("timm:"):
-        return value
-    path = TypeAdapter(UserPath).validate_python(str(value).removeprefix("hf:"), context=info.context)
-    return f"hf:{path}" if str(value).startswith("hf:") else path
-
-
-BackboneSpec = Annotated[Path | str, BeforeValidator(_path_or_name)]
-"""A backbone's folder, ``timm:NAME`` or ``hf:PATH``."""
 
 
 class Pair(Settings):

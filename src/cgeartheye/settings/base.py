@@ -29,6 +29,19 @@ def _expand(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatever
 UserPath = Annotated[Path, BeforeValidator(_expand)]
 """A path as a user writes it: ``${NAME}`` and ``~`` expand, a relative one starts at the project file's folder."""
 
+
+def _backbone(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatever the user wrote
+    text = str(value)
+    if text.startswith("timm:"):
+        return text
+    if text.startswith("hf:"):
+        return f"hf:{_expand(text.removeprefix('hf:'), info)}"
+    return _expand(value, info)
+
+
+BackboneSpec = Annotated[Path | str, BeforeValidator(_backbone)]
+"""A folder that `pretrain` wrote, ``timm:NAME``, or ``hf:PATH``."""
+
 NOT_IDENTITY: JsonDict = {"identity": False}
 """``json_schema_extra`` of fields that change how work is done but never what comes out."""
 

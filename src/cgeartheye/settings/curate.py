@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
-from cgeartheye.settings.base import NOT_IDENTITY, Settings, StageSettings, UserPath
+from cgeartheye.settings.base import NOT_IDENTITY, BackboneSpec, Settings, StageSettings, UserPath
 
 CLASSES: Final = ("forest", "grassland", "cropland", "water", "wetland", "built-up", "other")
 """The seven classes of land cover [report]; ties of a majority go to the earlier one."""
@@ -42,17 +41,10 @@ _ARCHIVE_ONLY: Final = (
     "chip_px",
     "gsd_m",
 )
-_PATH: Final = TypeAdapter(UserPath)
 
 
-def _backbone(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatever the user wrote
-    if isinstance(value, str) and value != "colour" and not value.startswith(("timm:", "hf:")):
-        return _PATH.validate_python(value, context=info.context)
-    return value
-
-
-BackboneChoice = Annotated[str | Path, BeforeValidator(_backbone)]
-"""``colour``, ``timm:NAME``, ``hf:PATH`` or the path of a backbone."""
+BackboneChoice = Literal["colour"] | BackboneSpec
+"""``colour``, or a backbone."""
 
 
 class SplitSettings(Settings):

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
-from cgeartheye.settings.base import NOT_IDENTITY, Settings, StageSettings, UserPath
+from cgeartheye.settings.base import NOT_IDENTITY, BackboneSpec, Settings, StageSettings, UserPath
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
-_PATH = TypeAdapter(UserPath)
-
-
-def _spec(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatever the user wrote
-    text = str(value)
-    if text.startswith("timm:"):
-        return text
-    if text.startswith("hf:"):
-        return f"hf:{_PATH.validate_python(text.removeprefix('hf:'), context=info.context)}"
-    return _PATH.validate_python(value, context=info.context)
-
-
-BackboneSpec = Annotated[Path | str, BeforeValidator(_spec)]
-"""A folder that `pretrain` wrote, ``timm:NAME``, or ``hf:PATH``."""
 
 
 class Split(Settings):
