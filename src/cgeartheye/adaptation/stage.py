@@ -129,7 +129,7 @@ def _card(
         layers=tuple(layers),
         head=settings.head.kind,
         hidden=settings.head.hidden,
-        width=backbone.width * len(layers),
+        width=sum(backbone.level_widths(layers)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -72,3 +72,15 @@ def write_settings(section: str, rows: Iterable[tuple[str, str, str]]) -> None:
         console.print(f"  [cyan]{escape(key)}[/cyan]" + (f" = {escape(default)}" if default else ""), soft_wrap=True)
         if text:
             console.print(f"      {escape(text)}", soft_wrap=True)
+
+
+def write_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, note: str = "") -> None:
+    """Write aligned columns to standard output, the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (head, *rows)
+    ]
+    sys.stdout.write("\n".join([title, *lines, *([note] if note else [])]) + "\n")

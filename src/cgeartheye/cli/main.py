@@ -10,12 +10,14 @@ import typer
 
 from cgeartheye import __version__
 from cgeartheye.cli.adapt import adapt_verb
+from cgeartheye.cli.backbones import backbones_verb
 from cgeartheye.cli.call import leave, with_call
 from cgeartheye.cli.catalog import catalog_verb
 from cgeartheye.cli.curate import curate_verb
 from cgeartheye.cli.demo import demo_verb
 from cgeartheye.cli.doctor import doctor_verb
 from cgeartheye.cli.evaluate import evaluate_verb
+from cgeartheye.cli.export import export_verb
 from cgeartheye.cli.map import map_verb
 from cgeartheye.cli.pretrain import pretrain_verb
 from cgeartheye.cli.report import report_verb
@@ -53,6 +55,8 @@ def build_app() -> typer.Typer:
     app.callback()(_callback)
     for name, verb in STAGE_VERBS.items():
         app.command(name)(with_call(verb))
+    app.command("export")(export_verb)
+    app.command("backbones")(backbones_verb)
     app.command("demo")(demo_verb)
     app.command("doctor")(doctor_verb)
     return app

@@ -45,7 +45,7 @@ def initialise(model: VisionTransformer, *, seed: int) -> None:
 def _first_value(name: str, shape: tuple[int, ...], config: VitConfig, generator: torch.Generator) -> Tensor:
     value = torch.empty(shape)
     if name.startswith("patch_embed."):
-        bound = (3 * config.patch_px**2) ** -0.5
+        bound = (len(config.bands) * config.patch_px**2) ** -0.5
         return nn.init.uniform_(value, -bound, bound, generator=generator)
     if name in {"cls_token", "register_tokens"}:
         return nn.init.normal_(value, std=1e-6, generator=generator)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from cgeartheye.errors import ShapeError
 from cgeartheye.models.attention import Group
 from cgeartheye.models.blocks import NORM_EPS, Block, Kept, draw_kept
-from cgeartheye.models.positions import resize_positions
+from cgeartheye.models.positions import Interpolation, resize_positions
 from cgeartheye.seeding import derive
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+RGB = ("red", "green", "blue")
 
 Norm = Literal["last", "all", "none"]
 """Which levels get the final norm: the last block's only, every one, or none."""
@@ -52,12 +53,20 @@ class VitConfig:
     """Side in pixels of the square that the learned positions were made for [paper]."""
     drop_path: float = 0.0
     """Share of rows that each residual branch drops in training, the same in every block [dinov2]."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Mean of the channels, for inputs in [0, 1] [dinov2]."""
-    std: tuple[float, float, float] = IMAGENET_STD
-    """Standard deviation of the channels, for inputs in [0, 1] [dinov2]."""
+    bands: tuple[str, ...] = RGB
+    """What the input channels are, in their order [paper]."""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    """Mean of each channel, for inputs in [0, 1] [dinov2]."""
+    std: tuple[float, ...] = IMAGENET_STD
+    """Standard deviation of each channel, for inputs in [0, 1] [dinov2]."""
+    position_interpolation: Interpolation = "plain"
+    """How the learned positions are brought to other sizes; a property of the weights, set by who imports them [mmpretrain]."""
 
     def __post_init__(self) -> None:
+        if not len(self.bands) == len(self.mean) == len(self.std) == len(set(self.bands)) > 0:
+            raise ShapeError(f"{self.name}: bands {self.bands} need one name, one mean and one deviation each")
+        if self.position_interpolation not in get_args(Interpolation):
+            raise ShapeError(f"{self.name}: position_interpolation is one of {get_args(Interpolation)}")
         if self.width % self.heads or self.position_px % self.patch_px:
             raise ShapeError(f"{self.name}: heads must divide the width, and the patch the side of the positions")
         if not (0 <= self.drop_path < 1 and self.layer_scale > 0 and min(self.std) > 0):
@@ -75,7 +84,7 @@ class VitConfig:
 
 
 class Features(NamedTuple):
-    """Tokens after the final norm."""
+    """The tokens of a batch, after the final norm unless something else is asked for."""
 
     class_token: Tensor
     """(B, D) float."""
@@ -83,12 +92,40 @@ class Features(NamedTuple):
     """(B, h, w, D) float."""
 
 
+def block_numbers(layers: Sequence[int], depth: int) -> list[int]:
+    """Return block numbers counted from 0, negative ones from the end.
+
+    Raises:
+        ShapeError: if one does not exist.
+    """
+    if not all(-depth <= layer < depth for layer in layers):
+        raise ShapeError(f"layers {list(layers)} are not all among the {depth} blocks")
+    return [layer % depth for layer in layers]
+
+
+def pad_to_patch(pixels: Tensor, patch_px: int) -> Tensor:
+    """Pad (B, C, H, W) at the right and bottom to multiples of the patch, by repeating the edge.
+
+    Raises:
+        ShapeError: if there is no pixel.
+    """
+    H, W = pixels.shape[2:]
+    if torch.compiler.is_exporting():  # symbolic sizes: an index for every row and column instead of a branch
+        rows = torch.arange((H + patch_px - 1) // patch_px * patch_px, device=pixels.device).clamp(max=H - 1)
+        columns = torch.arange((W + patch_px - 1) // patch_px * patch_px, device=pixels.device).clamp(max=W - 1)
+        return pixels.index_select(2, rows).index_select(3, columns)
+    if 0 in pixels.shape:
+        raise ShapeError(f"images are not empty, got {tuple(pixels.shape)}")
+    bottom, right = -H % patch_px, -W % patch_px
+    return F.pad(pixels, (0, right, 0, bottom), mode="replicate") if bottom or right else pixels
+
+
 class PatchEmbedding(nn.Module):
     """Cuts normalised images into patches and embeds each linearly."""
 
-    def __init__(self, patch_px: int, width: int) -> None:
+    def __init__(self, patch_px: int, bands: int, width: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, width, kernel_size=patch_px, stride=patch_px)
+        self.proj = nn.Conv2d(bands, width, kernel_size=patch_px, stride=patch_px)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 3, H, W) float to (B, h, w, D); H and W are multiples of the patch."""
@@ -114,11 +151,11 @@ class VisionTransformer(nn.Module):
         self.mask_token = nn.Parameter(torch.empty(1, config.width))
         if config.registers:
             self.register_tokens = nn.Parameter(torch.empty(1, config.registers, config.width))
-        self.patch_embed = PatchEmbedding(config.patch_px, config.width)
+        self.patch_embed = PatchEmbedding(config.patch_px, len(config.bands), config.width)
         self.blocks = nn.ModuleList(Block(config.width, config.heads, config.hidden, ffn=config.ffn) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(config.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(-1, 1, 1), persistent=False)
         self.reseed(0)
 
     @property
@@ -139,7 +176,8 @@ class VisionTransformer(nn.Module):
         """Return the tokens of a batch after the final norm.
 
         Args:
-            images: (B, 3, H, W) RGB, uint8 or float in [0, 1]; H and W are padded at the right and bottom to the patch.
+            images: (B, C, H, W), uint8 or float in [0, 1], the C bands of the config (RGB unless the weights say more); H and W
+                are padded at the right and bottom to the patch by repeating the edge, so h = ceil(H / patch).
             masks: (B, N) bool, True where a patch is replaced by the mask token; N = h * w, row-major.
 
         Raises:
@@ -164,46 +202,41 @@ class VisionTransformer(nn.Module):
             tokens = block(tokens, groups, kept)
         return self._unpack(self.norm(tokens), groups, grids)
 
-    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Tensor]:
-        """Return the patch tokens after chosen blocks.
+    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Features]:
+        """Return the tokens after chosen blocks.
 
         Args:
-            images: (B, 3, H, W) as in :meth:`forward`.
+            images: (B, C, H, W) as in :meth:`forward`.
             layers: block numbers from 0; negative ones count from the end.
             norm: which levels the final norm is applied to.
 
         Returns:
-            One (B, h, w, D) float tensor a layer, in the order asked for.
+            The tokens after each of ``layers``, in the order asked for.
 
         Raises:
             ShapeError: if a layer does not exist or a shape does not fit.
         """
-        depth = self.config.depth
-        if not all(-depth <= layer < depth for layer in layers):
-            raise ShapeError(f"layers {list(layers)} are not all among the {depth} blocks")
-        wanted = [layer % depth for layer in layers]
+        wanted = block_numbers(layers, self.config.depth)
         tokens, groups, grids = self._pack([images], [None])
-        found: dict[int, Tensor] = {}
+        found: dict[int, Features] = {}
         for number, (block, kept) in enumerate(zip(self.blocks, self._kept(groups, tokens.device), strict=True)):
             tokens = block(tokens, groups, kept)
             if number in wanted:
-                normed = norm == "all" or (norm == "last" and number == depth - 1)
-                found[number] = self._unpack(self.norm(tokens) if normed else tokens, groups, grids)[0].patches
+                normed = norm == "all" or (norm == "last" and number == self.config.depth - 1)
+                found[number] = self._unpack(self.norm(tokens) if normed else tokens, groups, grids)[0]
         return [found[layer] for layer in wanted]
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Return (B, 3, H, W) images, uint8 or float in [0, 1], as float with the config's mean and deviation taken out."""
+        """Return (B, C, H, W) images, uint8 or float in [0, 1], as float with the config's mean and deviation taken out."""
         working = torch.promote_types(self.pos_embed.dtype, torch.float32)
         scaled = images.to(working) if images.is_floating_point() else images.to(working) / 255
         return (scaled - self.mean.to(working)) / self.std.to(working)
 
     def _embed(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
-        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-            raise ShapeError(f"images are (B, 3, H, W) and not empty, got {tuple(images.shape)}")
-        pixels = self.normalise(images)
-        bottom, right = -images.shape[2] % self.patch_px, -images.shape[3] % self.patch_px
-        if bottom or right:
-            pixels = F.pad(pixels, (0, right, 0, bottom), mode="replicate")
+        bands = self.config.bands
+        if images.ndim != 4 or images.shape[1] != len(bands):
+            raise ShapeError(f"images are (B, {len(bands)}, H, W): {', '.join(bands)}; got {tuple(images.shape)}")
+        pixels = pad_to_patch(self.normalise(images), self.patch_px)
         patches = self.patch_embed(pixels.to(self.pos_embed.dtype))  # (B, h, w, D)
         B, h, w, D = patches.shape
         if mask is not None:
@@ -212,7 +245,7 @@ class VisionTransformer(nn.Module):
             patches = torch.where(mask.view(B, h, w, 1), self.mask_token.to(patches.dtype), patches)
         side = self.config.position_px // self.patch_px
         table = self.pos_embed[0, 1:].view(side, side, D)
-        patches = patches + resize_positions(table, h, w)
+        patches = patches + resize_positions(table, h, w, self.config.position_interpolation)
         first = (self.cls_token + self.pos_embed[:, :1]).expand(B, -1, -1)
         extra = [self.register_tokens.expand(B, -1, -1)] if self.config.registers else []
         return torch.cat([first, *extra, patches.flatten(1, 2)], dim=1), (h, w)  # (B, 1 + registers + N, D)

@@ -1,4 +1,4 @@
-"""Where a backbone comes from: its card, its model card for people, and the names of the pictures it has seen."""
+"""Where a backbone comes from: its card, and the names of the pictures it has seen."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cgeartheye.files import fingerprint
 from cgeartheye.pretraining.places import Places
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.shards.reader import ShardReader
+from cgeartheye.weights.provenance import code_version
 
 _RESTRICTED: Final = re.compile(r"\bnc\b|non-?commercial|research|academic|scientific", re.IGNORECASE)
 
@@ -42,6 +43,7 @@ def describe(reader: ShardReader, places: Places, settings: PretrainSettings, me
         "init_seed": settings.seed,
         "parent": None,
         "metrics": dict(metrics),
+        "version": code_version(),
     }
 
 
@@ -55,39 +57,3 @@ def training_names(reader: ShardReader) -> list[str]:
     table = reader.table(["scene", "label"])
     pairs = zip(table["scene"].to_pylist(), table["label"].to_pylist(), strict=True)
     return sorted({f"{label}/{Path(scene).name}" for scene, label in pairs if scene is not None and label is not None})
-
-
-def model_card(card: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """Return ``MODEL_CARD.md``."""
-    data, recipe, metrics = card["data"], card["recipe"], card["metrics"]
-    views, season = recipe["views"], recipe["season"]
-    rows = {
-        "Network": f"vision transformer, patch {config['patch_px']}, width {config['width']}, depth {config['depth']}",
-        "Licence of its data": card["licence"] + (" - **not for commercial use**" if card["restricted_by"] else ""),
-        "Pictures": f"{data['places']} places, {data['chips']} chips, {data['places_with_pairs']} places with seasonal pairs",
-        "Dates": f"{data['first_date']} to {data['last_date']}" if data["first_date"] else "none known",
-        "Ground sampling distance": f"{card['gsd_m']} m" if card["gsd_m"] else "not known",
-        "Input": f"RGB in [0, 1], mean {config['mean']}, deviation {config['std']} (subtracted inside the network)",
-        "Training": f"{metrics['steps']} steps of {recipe['batch']}, views of {views['global_px']} and {views['local_px']} px",
-        "Season": f"{season['mode']}, pairs by {season['pair']}, weight {season['weight']}",
-        "Seed": card["init_seed"],
-        "Fingerprint of the data": f"`{data['fingerprint']}`",
-    }
-    lines = [f"| {name} | {value} |" for name, value in rows.items()]
-    return "\n".join(
-        [
-            f"# {card['name']}",
-            "",
-            "Frozen features for overhead imagery, learned without labels by self-distillation over views, hidden patches and",
-            "dates (DINOv2, arXiv 2304.07193; CGEarthEye, arXiv 2507.00356). Independent of the authors of both.",
-            "",
-            "| | |",
-            "|---|---|",
-            *lines,
-            "",
-            "**Use.** Frozen: patch tokens (mean and deviation) or the class token, under a linear or dense head.",
-            "**Limits.** It knows the places, dates and resolution above; what it does elsewhere has to be measured. Its licence",
-            "follows its data. Whether it is any good is said by an evaluation, not by this card or the loss.",
-            "",
-        ]
-    )

@@ -16,7 +16,7 @@ from cgeartheye.errors import InputError
 from cgeartheye.files import write_json, write_text
 from cgeartheye.models.sizes import SIZES, build
 from cgeartheye.models.vit import VisionTransformer, VitConfig
-from cgeartheye.pretraining.card import describe, model_card, training_names
+from cgeartheye.pretraining.card import describe, training_names
 from cgeartheye.pretraining.chips import Chips
 from cgeartheye.pretraining.loop import LoopState, Training, fit
 from cgeartheye.pretraining.networks import Learner, Pair
@@ -33,6 +33,7 @@ from cgeartheye.training.optimizer import adamw
 from cgeartheye.training.parameters import parameter_groups
 from cgeartheye.training.run_log import RunLog, read_lines
 from cgeartheye.training.runtime import pick_device, pick_precision, runtime
+from cgeartheye.weights.card import model_card
 from cgeartheye.weights.store import save_backbone
 
 STATISTICS_CHIPS: Final = 512
@@ -100,7 +101,7 @@ def _run(settings: PretrainSettings, stage: Stage, progress: Progress) -> None:
     names = training_names(reader)
     if names:
         write_text(stage.folder / "training_names.txt", "\n".join(names) + "\n")
-    write_text(stage.folder / "MODEL_CARD.md", model_card(card, backbone.config.to_json()))
+    write_text(stage.folder / "MODEL_CARD.md", model_card(card, backbone.config))
     times = {
         "seconds": round(clock.seconds, 1),
         "cpu_seconds": round(clock.cpu_seconds, 1),

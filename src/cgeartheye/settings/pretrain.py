@@ -241,7 +241,7 @@ class PretrainSettings(StageSettings):
 
 
 PEAK_LR: Final[dict[str, tuple[float, int]]] = {
-    "nano": (2e-3, 32),
+    "nano": (5e-4, 32),
     "small": (1e-3, 1024),
     "base": (7e-4, 1024),
     "large": (3.5e-4, 1024),
@@ -266,7 +266,7 @@ OF_SIZE: Final[dict[str, dict[str, Any]]] = {
             "locals": 4,
             "global_scale": (0.4, 1.0),
             "local_scale": (0.05, 0.4),
-            "jitter": {"brightness": 0.1, "contrast": 0.1, "saturation": 0.0, "channel_gain": 0.05, "share": 1.0},
+            "jitter": {"channel_gain": 0.15, "share": 1.0},
         },
         "head": {"prototypes": 256, "hidden": 512, "bottleneck": 128, "shared": True},
         "loss": {"teacher_temperature": (0.04, 0.04)},

@@ -85,7 +85,7 @@ class SegmentationModel(nn.Module):
 def joined_levels(backbone: Backbone, images: Tensor, layers: Sequence[int]) -> Tensor:
     """Return the tokens of several blocks, each after the final norm, joined: (B, 3, H, W) uint8 -> (B, D, h, w) float."""
     levels = backbone.levels(images, layers, norm="all")
-    return torch.cat([level.permute(0, 3, 1, 2) for level in levels], dim=1)
+    return torch.cat([level.patches.permute(0, 3, 1, 2) for level in levels], dim=1)
 
 
 def to_pixels(logits: Tensor, size: Sequence[int]) -> Tensor:

@@ -54,8 +54,8 @@ class Backbone(nn.Module, ABC):
         """Return the tokens after the final norm of (B, 3, H, W) RGB images, uint8 or float in [0, 1]."""
 
     @abstractmethod
-    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Tensor]:
-        """Return the patch tokens (B, h, w, D) after each of the blocks ``layers`` (from 0; negative from the end).
+    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Features]:
+        """Return the tokens after each of the blocks ``layers`` (from 0; negative from the end).
 
         Args:
             images: (B, 3, H, W) RGB, uint8 or float in [0, 1].
@@ -65,6 +65,10 @@ class Backbone(nn.Module, ABC):
         Raises:
             ShapeError: if a layer does not exist or a shape does not fit.
         """
+
+    def level_widths(self, layers: Sequence[int]) -> list[int]:
+        """Return the width of the tokens that :meth:`levels` gives for each of ``layers``."""
+        return [self.width] * len(layers)
 
     @abstractmethod
     def untrained(self, seed: int) -> Backbone:
@@ -102,8 +106,8 @@ class OwnBackbone(Backbone):
         features: Features = self.model(images)
         return features
 
-    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Tensor]:
-        """Return the patch tokens (B, h, w, D) after each of the blocks ``layers``; see :meth:`Backbone.levels`."""
+    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Features]:
+        """Return the tokens after each of the blocks ``layers``, of (B, 3, H, W) images; see :meth:`Backbone.levels`."""
         return self.model.levels(images, layers, norm)
 
     def untrained(self, seed: int) -> OwnBackbone:

@@ -1,4 +1,4 @@
-"""Vision transformers in a local Hugging Face folder (``config.json``, ``model.safetensors``) as frozen backbones."""
+"""Networks in a local Hugging Face folder (``config.json``, ``model.safetensors``) as frozen backbones, run by transformers."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ import torch
 from torch import Tensor
 from transformers import AutoModel
 
-from cgeartheye.errors import DataError, InputError, ShapeError
+from cgeartheye.errors import DataError, InputError
 from cgeartheye.files import read_json, sha256_file
-from cgeartheye.models.vit import IMAGENET_MEAN, IMAGENET_STD, Features, Norm
+from cgeartheye.models.vit import IMAGENET_MEAN, IMAGENET_STD, Features, Norm, block_numbers
 from cgeartheye.weights.backbone import Backbone, state_fingerprint
-from cgeartheye.weights.timm_models import prepare
+from cgeartheye.weights.grids import STAGE_GRID_PX, on_stage_grid, prepare
 
 _WEIGHTS: Final = "model.safetensors"
+_TOKENS: Final = frozenset({"dinov2", "dinov2_with_registers", "dinov3_vit", "vit"})
+_PYRAMIDS: Final = frozenset({"swin", "swinv2", "convnext", "convnextv2", "dinov3_convnext"})
+_ASKED_FOR_SIZES: Final = frozenset({"vit", "swin", "swinv2"})
+"""Networks that take other sizes than their own only when asked to."""
+_STRIDE_PX: Final = 32
+"""Of the last stage of every hierarchical network here."""
 
 
 class HuggingFaceBackbone(Backbone):
-    """A transformers model whose last hidden state is a class token, register tokens if any, then the patches row by row."""
+    """What all networks of transformers share."""
 
     mean: Tensor
     std: Tensor
@@ -31,10 +37,23 @@ class HuggingFaceBackbone(Backbone):
         self.model = model
         self._config: Any = model.config
         self._folder = folder
+        self._options = {"interpolate_pos_encoding": True} if model.config.model_type in _ASKED_FOR_SIZES else {}
         settings = read_json(folder / "preprocessor_config.json") if (folder / "preprocessor_config.json").is_file() else {}
         mean, std = settings.get("image_mean", IMAGENET_MEAN), settings.get("image_std", IMAGENET_STD)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def untrained(self, seed: int) -> HuggingFaceBackbone:
+        """Return the same network with transformers' initial weights, drawn from ``seed``."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # transformers draws from the global stream; it is put back afterwards
+            model = AutoModel.from_config(self._config)
+        name = f"{self._config.model_type}, untrained"
+        return type(self)(model, self._folder, name=name, fingerprint=state_fingerprint(model)).eval()
+
+
+class HuggingFaceVit(HuggingFaceBackbone):
+    """A network whose last hidden state is a class token, register tokens if any, then the patches row by row."""
 
     @property
     def width(self) -> int:
@@ -54,37 +73,76 @@ class HuggingFaceBackbone(Backbone):
     def forward(self, images: Tensor) -> Features:
         """Return the tokens after the final norm of (B, 3, H, W) RGB images, uint8 or float in [0, 1]."""
         pixels = prepare(images, self.mean, self.std, patch_px=self.patch_px)
-        tokens = self.model(pixels).last_hidden_state  # (B, prefix + N, D)
-        return Features(tokens[:, 0], self._grid(tokens, pixels))
+        return self._features(self.model(pixels, **self._options).last_hidden_state, pixels)
 
-    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Tensor]:
-        """Return the patch tokens (B, h, w, D) after each of the blocks ``layers``; see :meth:`Backbone.levels`."""
-        if not all(-self.depth <= layer < self.depth for layer in layers):
-            raise ShapeError(f"layers {list(layers)} are not all among the {self.depth} blocks")
+    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Features]:
+        """Return the tokens after each of the blocks ``layers``, of (B, 3, H, W) images; see :meth:`Backbone.levels`."""
+        wanted = block_numbers(layers, self.depth)
         pixels = prepare(images, self.mean, self.std, patch_px=self.patch_px)
-        states = self.model(pixels, output_hidden_states=True).hidden_states  # depth + 1 of (B, prefix + N, D)
-        final: Any = self.model.layernorm
-        maps = []
-        for layer in (layer % self.depth for layer in layers):
+        states = self.model(pixels, output_hidden_states=True, **self._options).hidden_states  # depth + 1 of (B, prefix + N, D)
+        final: Any = self.model.norm if hasattr(self.model, "norm") else self.model.layernorm
+        found = []
+        for layer in wanted:
             normed = norm == "all" or (norm == "last" and layer == self.depth - 1)
-            maps.append(self._grid(final(states[layer + 1]) if normed else states[layer + 1], pixels))
-        return maps
+            found.append(self._features(final(states[layer + 1]) if normed else states[layer + 1], pixels))
+        return found
 
-    def untrained(self, seed: int) -> HuggingFaceBackbone:
-        """Return the same network with transformers' initial weights, drawn from ``seed``."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # transformers draws from the global stream; it is put back afterwards
-            model = AutoModel.from_config(self._config)
-        name = f"{self._config.model_type}, untrained"
-        return HuggingFaceBackbone(model, self._folder, name=name, fingerprint=state_fingerprint(model)).eval()
-
-    def _grid(self, tokens: Tensor, pixels: Tensor) -> Tensor:
+    def _features(self, tokens: Tensor, pixels: Tensor) -> Features:
         h, w = pixels.shape[2] // self.patch_px, pixels.shape[3] // self.patch_px
-        return tokens[:, -h * w :].reshape(len(tokens), h, w, -1)
+        return Features(tokens[:, 0], tokens[:, -h * w :].reshape(len(tokens), h, w, -1))
+
+
+class HuggingFacePyramid(HuggingFaceBackbone):
+    """A hierarchical network. Its levels are its stages on a grid of 16 px; what it pools is the class token.
+
+    No norm fits all stages, so levels are as the stages leave them, whatever ``norm`` says.
+    """
+
+    @property
+    def width(self) -> int:
+        """Width D of the last stage."""
+        return self.level_widths([-1])[0]
+
+    @property
+    def patch_px(self) -> int:
+        """Side of a patch of :meth:`levels` in pixels."""
+        return STAGE_GRID_PX
+
+    @property
+    def depth(self) -> int:
+        """Number of stages."""
+        return len(self._config.depths)
+
+    def level_widths(self, layers: Sequence[int]) -> list[int]:
+        """Return the width of each of the stages ``layers``; Swin's include the merging of patches after the stage."""
+        if hasattr(self._config, "hidden_sizes"):
+            widths = [int(width) for width in self._config.hidden_sizes]
+        else:
+            widths = [int(self._config.embed_dim) * 2 ** min(n + 1, self.depth - 1) for n in range(self.depth)]
+        return [widths[n] for n in block_numbers(layers, self.depth)]
+
+    def forward(self, images: Tensor) -> Features:
+        """Return pooled features and the last map, at its own stride, of (B, 3, H, W) RGB images, uint8 or float in [0, 1]."""
+        pixels = prepare(images, self.mean, self.std, patch_px=_STRIDE_PX)
+        output = self.model(pixels, **self._options)
+        last, h, w = output.last_hidden_state, pixels.shape[2] // _STRIDE_PX, pixels.shape[3] // _STRIDE_PX
+        if last.ndim == 4:  # (B, C, h, w)
+            return Features(output.pooler_output, last.permute(0, 2, 3, 1))
+        return Features(output.pooler_output, last[:, -h * w :].reshape(len(last), h, w, -1))
+
+    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Features]:
+        """Return the maps after each of the stages ``layers``, of (B, 3, H, W) images, and their means as class tokens."""
+        del norm
+        pixels = prepare(images, self.mean, self.std, patch_px=_STRIDE_PX)
+        output = self.model(pixels, output_hidden_states=True, **self._options)
+        stages = (getattr(output, "reshaped_hidden_states", None) or output.hidden_states)[1:]  # each (B, C, h', w')
+        padded, size = (pixels.shape[2], pixels.shape[3]), (images.shape[2], images.shape[3])
+        maps = [on_stage_grid(stages[n], padded=padded, size=size) for n in block_numbers(layers, self.depth)]
+        return [Features(level.mean((1, 2)), level) for level in maps]
 
 
 def load_huggingface(folder: Path) -> HuggingFaceBackbone:
-    """Load a model of the DINOv2 family (with or without registers) from a local folder; nothing is downloaded.
+    """Load a network from a local folder; nothing is downloaded and no code of the folder is run.
 
     Raises:
         InputError: if the folder holds no safetensors model, or another kind of network.
@@ -95,15 +153,16 @@ def load_huggingface(folder: Path) -> HuggingFaceBackbone:
         raise InputError(
             "holds only a pickle, which can run code when opened" if pickled else f"has no config.json and {_WEIGHTS}",
             where=str(folder),
-            remedy="save it again with save_pretrained(folder, safe_serialization=True)",
+            remedy="save it again with save_pretrained(folder)",
+        )
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind not in _TOKENS | _PYRAMIDS:
+        raise InputError(
+            f"is a {kind!r} model", where=str(folder), remedy=f"understood are {', '.join(sorted(_TOKENS | _PYRAMIDS))}"
         )
     try:
         model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False)
     except Exception as error:  # transformers lets through whatever its readers raise
         raise DataError(f"cannot be loaded ({type(error).__name__}: {error})", where=str(folder)) from error
-    if model.config.model_type not in {"dinov2", "dinov2_with_registers"}:
-        raise InputError(
-            f"is a {model.config.model_type!r} model", where=str(folder), remedy="dinov2 and dinov2_with_registers are understood"
-        )
-    fingerprint = sha256_file(folder / _WEIGHTS)
-    return HuggingFaceBackbone(model, folder, name=f"hf:{folder.name}", fingerprint=fingerprint).eval()
+    made = HuggingFaceVit if kind in _TOKENS else HuggingFacePyramid
+    return made(model, folder, name=f"hf:{folder.name}", fingerprint=sha256_file(folder / _WEIGHTS)).eval()

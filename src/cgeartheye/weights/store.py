@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cgeartheye.errors import DataError, InputError, ShapeError
 from cgeartheye.files import read_json, sha256_file, write_bytes, write_json
 from cgeartheye.models.vit import VisionTransformer, VitConfig
 from cgeartheye.weights.backbone import OwnBackbone, serialise
+from cgeartheye.weights.reading import read_tensors
 
 SCHEMA_VERSION: Final = 1
 WEIGHTS: Final = "backbone.safetensors"
@@ -68,16 +67,10 @@ def locate(path: Path) -> Path:
     """Return the weights file that a folder or file name means.
 
     Raises:
-        InputError: if there is none, it has no card beside it, or it is a pickle.
+        InputError: if there is none, or it has no card beside it.
     """
     if path.is_dir():
         path = path / WEIGHTS
-    if path.suffix in {".pth", ".pt", ".bin", ".ckpt", ".pkl"}:
-        raise InputError(
-            "is a pickle, which can run code when opened; only safetensors are read",
-            where=str(path),
-            remedy="convert it where you trust it: safetensors.torch.save_file(torch.load(path, weights_only=True), ...)",
-        )
     if not path.is_file():
         raise InputError(f"there is no {WEIGHTS}", where=str(path), remedy="give the folder that pretrain wrote")
     if not path.with_name(CARD).is_file():
@@ -118,23 +111,11 @@ def load_own(path: Path) -> OwnBackbone:
     return backbone.eval()
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return all tensors of a safetensors file.
-
-    Raises:
-        DataError: if it is none or it is cut off.
-    """
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"is no readable safetensors file ({error})", where=str(path), remedy="copy it again") from error
-
-
 def load_strictly(model: VisionTransformer, state: Mapping[str, Tensor], *, where: Path) -> None:
     """Copy ``state``, for example ``norm.weight`` (D,), into ``model`` if every key and shape fits.
 
     Raises:
-        DataError: naming the keys that are missing, unknown or of another shape.
+        DataError: naming every key that is missing, unknown or of another shape; nothing is copied then.
     """
     own = model.state_dict()
     faults = [f"{key} is missing" for key in sorted(own.keys() - state.keys())]
@@ -145,6 +126,6 @@ def load_strictly(model: VisionTransformer, state: Mapping[str, Tensor], *, wher
         if own[key].shape != state[key].shape
     ]
     if faults:
-        shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
-        raise DataError(f"the weights do not fit the network: {shown}", where=str(where))
+        shown = "".join(f"\n  {fault}" for fault in faults)
+        raise DataError(f"the weights do not fit the network in {len(faults)} tensors:{shown}", where=str(where))
     model.load_state_dict(dict(state))

@@ -1,22 +1,26 @@
-"""Plain vision transformers of the timm library as frozen backbones."""
+"""Networks of timm as frozen backbones: plain transformers (DINOv2, DINOv3, ...), hierarchical ones (Swin, ConvNeXt, ...)."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import timm
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from cgeartheye.errors import InputError, ResourceError, ShapeError
-from cgeartheye.models.vit import Features, Norm
+from cgeartheye.errors import InputError, ResourceError
+from cgeartheye.models.vit import Features, Norm, block_numbers
 from cgeartheye.weights.backbone import Backbone, state_fingerprint
+from cgeartheye.weights.grids import STAGE_GRID_PX, on_stage_grid, prepare
+
+_OPTIONS: Final[tuple[dict[str, Any], ...]] = ({"dynamic_img_size": True}, {})
+"""Constructor options that let a network take any size, tried in order."""
 
 
 class TimmBackbone(Backbone):
-    """A timm ViT with patch tokens and at least one prefix token."""
+    """What all networks of timm share: how they are made, normalised and made again."""
 
     mean: Tensor
     std: Tensor
@@ -33,7 +37,21 @@ class TimmBackbone(Backbone):
     @property
     def width(self) -> int:
         """Width D of a token."""
-        return int(self.model.embed_dim)
+        return int(self.model.num_features)
+
+    def untrained(self, seed: int) -> TimmBackbone:
+        """Return the same network with timm's initial weights, drawn from ``seed``."""
+        plain = self.name.removeprefix("timm:").removesuffix("?random")
+        model = _create(plain, seed=seed)
+        return type(self)(model, name=f"{plain}, untrained", fingerprint=state_fingerprint(model), licence="none needed").eval()
+
+    @abstractmethod
+    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Features]:
+        """Return the tokens of chosen levels of (B, 3, H, W) images; see :meth:`Backbone.levels`."""
+
+
+class TimmVit(TimmBackbone):
+    """A plain vision transformer of timm. Without a class token, what its head pools from the patches stands for one."""
 
     @property
     def patch_px(self) -> int:
@@ -51,95 +69,128 @@ class TimmBackbone(Backbone):
         h, w = pixels.shape[2] // self.patch_px, pixels.shape[3] // self.patch_px
         tokens = self.model.forward_features(pixels)  # (B, prefix + N, D)
         first = self.model.num_prefix_tokens
-        return Features(tokens[:, 0], tokens[:, first:].reshape(len(tokens), h, w, -1))
+        one = tokens[:, 0] if self._has_class_token else self.model.forward_head(tokens, pre_logits=True)
+        return Features(one, tokens[:, first:].reshape(len(tokens), h, w, -1))
 
-    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Tensor]:
-        """Return the patch tokens (B, h, w, D) after each of the blocks ``layers``; see :meth:`Backbone.levels`."""
-        if not all(-self.depth <= layer < self.depth for layer in layers):
-            raise ShapeError(f"layers {list(layers)} are not all among the {self.depth} blocks")
-        wanted = [layer % self.depth for layer in layers]
+    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Features]:
+        """Return the tokens after each of the blocks ``layers``, of (B, 3, H, W) images; see :meth:`Backbone.levels`."""
+        wanted = block_numbers(layers, self.depth)
         pixels = prepare(images, self.mean, self.std, patch_px=self.patch_px)
         unique = sorted(set(wanted))
-        maps = self.model.forward_intermediates(pixels, indices=unique, intermediates_only=True)  # each (B, D, h, w)
-        found = {layer: level.permute(0, 2, 3, 1) for layer, level in zip(unique, maps, strict=True)}
-        return [
-            self.model.norm(found[layer]) if norm == "all" or (norm == "last" and layer == self.depth - 1) else found[layer]
-            for layer in wanted
-        ]
+        found = self.model.forward_intermediates(pixels, indices=unique, return_prefix_tokens=True, intermediates_only=True)
+        at = {layer: self._features(level) for layer, level in zip(unique, found, strict=True)}
+        last = self.depth - 1
+        return [self._normed(at[n]) if norm == "all" or (norm == "last" and n == last) else at[n] for n in wanted]
 
-    def untrained(self, seed: int) -> TimmBackbone:
-        """Return the same network with timm's initial weights, drawn from ``seed``."""
-        plain = self.name.removeprefix("timm:").removesuffix("?random")
-        model = _create(plain, seed=seed)
-        fingerprint = state_fingerprint(model)
-        return TimmBackbone(model, name=f"{plain}, untrained", fingerprint=fingerprint, licence="none needed").eval()
+    @property
+    def _has_class_token(self) -> bool:
+        return bool(getattr(self.model, "cls_token", None) is not None)
+
+    def _features(self, level: Any) -> Features:  # noqa: ANN401 - a map (B, D, h, w), with prefix tokens (B, P, D) if there are any
+        patches, prefix = level if isinstance(level, tuple) else (level, None)
+        patches = patches.permute(0, 2, 3, 1)
+        return Features(prefix[:, 0] if self._has_class_token and prefix is not None else patches.mean((1, 2)), patches)
+
+    def _normed(self, features: Features) -> Features:
+        return Features(self.model.norm(features.class_token), self.model.norm(features.patches))
 
 
-def prepare(images: Tensor, mean: Tensor, std: Tensor, *, patch_px: int) -> Tensor:
-    """Normalise and pad a batch for a foreign network.
+class TimmPyramid(TimmBackbone):
+    """A hierarchical network of timm. Its levels are its stages on a grid of 16 px; what its head pools is the class token.
 
-    Args:
-        images: (B, 3, H, W) RGB, uint8 or float in [0, 1].
-        mean: (3, 1, 1) float.
-        std: (3, 1, 1) float.
-        patch_px: H and W are padded at the right and bottom, by repeating the edge, to a multiple of it.
-
-    Returns:
-        (B, 3, H', W') float in the type of ``mean``.
-
-    Raises:
-        ShapeError: if the shape is another.
+    No norm fits all stages, so levels are as the stages leave them, whatever ``norm`` says.
     """
-    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        raise ShapeError(f"images are (B, 3, H, W) and not empty, got {tuple(images.shape)}")
-    scaled = images.to(mean.dtype) if images.is_floating_point() else images.to(mean.dtype) / 255
-    bottom, right = -images.shape[2] % patch_px, -images.shape[3] % patch_px
-    pixels = (scaled - mean) / std
-    return F.pad(pixels, (0, right, 0, bottom), mode="replicate") if bottom or right else pixels
+
+    @property
+    def patch_px(self) -> int:
+        """Side of a patch of :meth:`levels` in pixels."""
+        return STAGE_GRID_PX
+
+    @property
+    def depth(self) -> int:
+        """Number of stages."""
+        return len(self.model.feature_info)
+
+    def level_widths(self, layers: Sequence[int]) -> list[int]:
+        """Return the width of each of the stages ``layers``."""
+        return [int(self.model.feature_info[n]["num_chs"]) for n in block_numbers(layers, self.depth)]
+
+    def forward(self, images: Tensor) -> Features:
+        """Return pooled features and the last map, at its own stride, of (B, 3, H, W) RGB images, uint8 or float in [0, 1]."""
+        last = self.model.forward_features(self._pixels(images))
+        pooled = self.model.forward_head(last, pre_logits=True)
+        channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        return Features(pooled, last if channels_last else last.permute(0, 2, 3, 1))
+
+    def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Features]:
+        """Return the maps after each of the stages ``layers``, of (B, 3, H, W) images, and their means as class tokens."""
+        del norm
+        wanted, pixels = block_numbers(layers, self.depth), self._pixels(images)
+        unique = sorted(set(wanted))
+        maps = self.model.forward_intermediates(pixels, indices=unique, intermediates_only=True)  # each (B, C, h', w')
+        padded, size = (pixels.shape[2], pixels.shape[3]), (images.shape[2], images.shape[3])
+        at = {n: on_stage_grid(stage, padded=padded, size=size) for n, stage in zip(unique, maps, strict=True)}
+        return [Features(at[n].mean((1, 2)), at[n]) for n in wanted]
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        return prepare(images, self.mean, self.std, patch_px=int(self.model.feature_info[-1]["reduction"]))
 
 
 def load_timm(name: str) -> TimmBackbone:
     """Load ``NAME`` or, untrained from a fixed seed, ``NAME?random``.
 
     Raises:
-        InputError: if timm does not know the name, or the model is no plain ViT with a class token.
+        InputError: if timm does not know the name, or the network gives no maps for pictures of any size.
         ResourceError: if the weights cannot be downloaded.
     """
     plain, _, option = name.partition("?")
     if option not in {"", "random"}:
         raise InputError(f"unknown option {option!r}", where=f"timm:{name}", remedy="the only one is ?random (untrained weights)")
-    if not timm.is_model(plain):
+    if not timm.is_model(plain) and not plain.startswith("local-dir:"):
         raise InputError(f"timm {timm.__version__} has no such model", where=f"timm:{name}", remedy=_similar(plain))
     model = _create(plain, seed=0 if option == "random" else None)
-    if not (getattr(model, "has_class_token", False) and hasattr(model, "forward_intermediates") and hasattr(model, "blocks")):
-        raise InputError(
-            "is no plain vision transformer with a class token",
-            where=f"timm:{name}",
-            remedy="for example vit_small_patch14_dinov2",
-        )
     licence = model.pretrained_cfg.get("license") or "unknown"
-    return TimmBackbone(model, name=f"timm:{name}", fingerprint=state_fingerprint(model), licence=licence).eval()
+    kind = TimmVit if hasattr(model, "num_prefix_tokens") and hasattr(model, "blocks") else TimmPyramid
+    backbone = kind(model, name=f"timm:{name}", fingerprint=state_fingerprint(model), licence=licence).eval()
+    _try(backbone, name)
+    return backbone
+
+
+@torch.inference_mode()
+def _try(backbone: TimmBackbone, name: str) -> None:
+    """Refuse at once what would fail in the middle of a run."""
+    picture = torch.zeros(1, 3, 4 * backbone.patch_px, 6 * backbone.patch_px, dtype=torch.uint8)
+    try:
+        backbone(picture)
+        backbone.levels(picture, [-1])
+    except Exception as error:
+        raise InputError(  # networks raise whatever their layers do
+            f"gives no maps for pictures of any size ({type(error).__name__}: {error})",
+            where=f"timm:{name}",
+            remedy="for example vit_small_patch14_dinov2, vit_small_patch16_dinov3, swin_tiny_patch4_window7_224, convnext_tiny",
+        ) from error
 
 
 def _create(name: str, *, seed: int | None) -> Any:  # noqa: ANN401 - timm is untyped
     """Create the network with downloaded or cached weights, or untrained from ``seed``."""
-    options = {"num_classes": 0, "dynamic_img_size": True}
-    try:
-        if seed is None:
-            return timm.create_model(name, pretrained=True, **options)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # timm draws from the global stream; it is put back afterwards
-            return timm.create_model(name, pretrained=False, **options)
-    except TypeError as error:  # convolutional models have no dynamic_img_size
-        raise InputError("is no plain vision transformer", where=f"timm:{name}") from error
-    except Exception as error:
-        if seed is not None:
-            raise
-        raise ResourceError(  # the hub client raises its own and its HTTP library's errors
-            f"the weights could not be fetched ({type(error).__name__}: {error})",
-            where=f"timm:{name}",
-            remedy="offline, put them into the Hugging Face cache beforehand (HF_HOME), or give a local folder as hf:PATH",
-        ) from error
+    for options in _OPTIONS:
+        try:
+            if seed is None:
+                return timm.create_model(name, pretrained=True, num_classes=0, **options)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)  # timm draws from the global stream; it is put back afterwards
+                return timm.create_model(name, pretrained=False, num_classes=0, **options)
+        except TypeError:  # this network has no such option
+            continue
+        except Exception as error:
+            if seed is not None:
+                raise
+            raise ResourceError(  # the hub client raises its own and its HTTP library's errors
+                f"the weights could not be fetched ({type(error).__name__}: {error})",
+                where=f"timm:{name}",
+                remedy="offline, put them into the Hugging Face cache beforehand (HF_HOME), or give a local folder as hf:PATH",
+            ) from error
+    raise InputError("cannot be made without a classifier", where=f"timm:{name}")
 
 
 def _similar(name: str) -> str:

@@ -49,7 +49,7 @@ def test_two_batches() -> None:
 
     fit(training, SETTINGS, views_at=views, after_step=note)
     assert [step for step, _, _ in seen] == [1, 2]
-    assert seen[0][2] > seen[1][2] == pytest.approx(2e-3 * 0.02)
+    assert seen[0][2] > seen[1][2] == pytest.approx(5e-4 * 0.02)
     assert training.state.sums["n"] == 2
     assert training.state.sums["loss"] == pytest.approx(seen[0][1] + seen[1][1])
     means = training.state.take_means()

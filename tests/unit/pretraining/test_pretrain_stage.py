@@ -51,7 +51,7 @@ def test_it_writes_a_backbone_with_its_provenance(whole: Path, tiny: PretrainSet
     assert card["data"]["places_with_pairs"] == 8
     assert (card["licence"], card["gsd_m"], card["init_seed"]) == ("CC0-1.0", 0.75, 0)
     assert card["recipe"]["season"]["size_px"] == 16  # resolved, not left to the reader
-    assert card["recipe"]["optimizer"]["lr"] == pytest.approx(2e-3 * (4 / 32) ** 0.5)
+    assert card["recipe"]["optimizer"]["lr"] == pytest.approx(5e-4 * (4 / 32) ** 0.5)
     assert 0.2 < backbone.model.config.mean[0] < 0.8
     text = (whole / "MODEL_CARD.md").read_text()
     assert "12 places, 36 chips" in text

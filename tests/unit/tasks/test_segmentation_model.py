@@ -65,7 +65,7 @@ def test_linear_head_is_a_matrix_on_standardised_tokens(backbone: Backbone) -> N
     model = SegmentationModel(backbone, head, (1, 3), temperature=2.0).eval()
     with torch.inference_mode():
         found = model(images)
-        tokens = torch.cat(backbone.levels(images, (1, 3), norm="all"), dim=-1)  # (1, h, w, 32)
+        tokens = torch.cat([level.patches for level in backbone.levels(images, (1, 3), norm="all")], dim=-1)  # (1, h, w, 32)
         weight = head.classify.weight[:, :, 0, 0]
         logits = ((tokens - head.mean) / 2.0) @ weight.T + head.classify.bias
         expected = F.interpolate(logits.permute(0, 3, 1, 2), size=(40, 48), mode="bilinear") / 2.0

@@ -29,7 +29,7 @@ def test_what_is_saved_is_what_is_loaded(saved: Path) -> None:
     model, backbone = build(TINY, seed=3).eval(), load_backbone(saved)
     picture = torch.randint(0, 256, (2, 3, 13, 18), dtype=torch.uint8)
     assert torch.equal(backbone(picture).patches, model(picture).patches)
-    assert torch.equal(backbone.levels(picture, [0], "all")[0], model.levels(picture, [0], "all")[0])
+    assert torch.equal(backbone.levels(picture, [0], "all")[0].patches, model.levels(picture, [0], "all")[0].patches)
     assert (backbone.name, backbone.licence, backbone.width, backbone.patch_px, backbone.depth) == ("mine", "CC-BY-4.0", 16, 4, 2)
     assert backbone.fingerprint == sha256_file(saved / "backbone.safetensors")
     assert backbone.card["gsd_m"] == 0.75
@@ -57,12 +57,13 @@ def test_the_untrained_twin_is_the_initial_network(saved: Path) -> None:
 def test_missing_and_pickled_files_are_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no backbone\.safetensors"):
         load_backbone(tmp_path / "nowhere")
-    (tmp_path / "old.pth").write_bytes(b"\x80\x02}")
-    with pytest.raises(InputError, match="pickle"):
-        load_backbone(tmp_path / "old.pth")
+    (tmp_path / "cut.pth").write_bytes(b"\x80\x02}")
+    with pytest.raises(DataError, match="no readable checkpoint"):
+        load_backbone(tmp_path / "cut.pth")
     (saved / "backbone.json").unlink()
-    with pytest.raises(InputError, match=r"no backbone\.json"):
-        load_backbone(saved)
+    for path in (saved, saved / "backbone.safetensors"):
+        with pytest.raises(InputError, match=r"no backbone\.json"):
+            load_backbone(path)
 
 
 def test_damaged_and_foreign_files_are_named(saved: Path) -> None:
@@ -96,10 +97,12 @@ def test_keys_and_shapes_are_strict(saved: Path) -> None:
     bad = {**state, "extra": torch.zeros(1), "cls_token": torch.zeros(1, 1, 8)}
     del bad["norm.bias"]
     rewrite(saved, bad)
-    with pytest.raises(DataError, match=r"norm\.bias is missing; extra is unknown; cls_token is \(1, 1, 8\), not \(1, 1, 16\)"):
+    with pytest.raises(DataError) as caught:
         load_backbone(saved)
+    for fault in ("3 tensors", "norm.bias is missing", "extra is unknown", "cls_token is (1, 1, 8), not (1, 1, 16)"):
+        assert fault in str(caught.value)
     rewrite(saved, state, replace(TINY, width=32).to_json())
-    with pytest.raises(DataError, match=r"and \d+ more"):
+    with pytest.raises(DataError, match=r"do not fit the network in \d+ tensors"):
         load_backbone(saved)
     rewrite(saved, state, {**TINY.to_json(), "heads": 3})
     with pytest.raises(DataError, match="configuration"):

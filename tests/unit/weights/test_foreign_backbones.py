@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel, ViTConfig, ViTModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    PreTrainedModel,
+)
 
 from cgeartheye.errors import DataError, InputError, ResourceError
 from cgeartheye.models.vit import IMAGENET_MEAN, IMAGENET_STD
@@ -25,10 +34,11 @@ def normalised(picture: torch.Tensor) -> torch.Tensor:
 def check_levels(backbone: Backbone) -> None:
     with torch.no_grad():
         final = backbone(PICTURE).patches
-        maps = backbone.levels(PICTURE, [-1, 0])
+        maps = [level.patches for level in backbone.levels(PICTURE, [-1, 0])]
         assert [m.shape for m in maps] == [final.shape] * 2
         torch.testing.assert_close(maps[0], final)
-        first = backbone.levels(PICTURE, [0], "all")[0]
+        torch.testing.assert_close(backbone.levels(PICTURE, [-1])[0].class_token, backbone(PICTURE).class_token)
+        first = backbone.levels(PICTURE, [0], "all")[0].patches
         torch.testing.assert_close(first.mean(dim=-1), torch.zeros_like(first[..., 0]), atol=1e-5, rtol=0)
         assert not torch.allclose(first, maps[1])
 
@@ -55,14 +65,85 @@ def test_a_hugging_face_folder_equals_transformers(tmp_path: Path, registers: in
     assert len(twin.layer_scales()) == 6
 
 
+def small(kind: str, **settings: object) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return AutoModel.from_config(AutoConfig.for_model(kind, **settings)).eval()
+
+
+STAGES = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}
+TOKENS = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96}
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("vit", {**TOKENS, "image_size": 64}), ("dinov3_vit", TOKENS)])
+def test_other_token_networks_of_transformers(tmp_path: Path, kind: str, settings: dict[str, object]) -> None:
+    model = small(kind, **settings)
+    model.save_pretrained(tmp_path / "m")
+    backbone = load_backbone(f"hf:{tmp_path / 'm'}")
+    picture = PICTURE.repeat(1, 1, 2, 2)[..., :48, :64]
+    with torch.no_grad():
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        options = {"interpolate_pos_encoding": True} if kind == "vit" else {}
+        tokens = model((picture / 255 - mean) / std, **options).last_hidden_state
+        features = backbone(picture)
+    torch.testing.assert_close(features.class_token, tokens[:, 0])
+    torch.testing.assert_close(features.patches.flatten(1, 2), tokens[:, -12:])
+    check_levels(backbone)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "widths"),
+    [
+        ("convnext", STAGES, [8, 16, 24, 32]),
+        ("convnextv2", STAGES, [8, 16, 24, 32]),
+        ("dinov3_convnext", STAGES, [8, 16, 24, 32]),
+        ("swinv2", {"image_size": 64, "embed_dim": 8, "depths": [1] * 4, "num_heads": [1, 2, 2, 4]}, [16, 32, 64, 64]),
+    ],
+)
+def test_hierarchical_networks_of_transformers(tmp_path: Path, kind: str, settings: dict[str, object], widths: list[int]) -> None:
+    small(kind, **settings).save_pretrained(tmp_path / "m")
+    backbone = load_backbone(f"hf:{tmp_path / 'm'}")
+    check_stages(backbone, widths)
+
+
+def check_stages(backbone: Backbone, widths: list[int]) -> None:
+    picture = torch.randint(0, 256, (2, 3, 70, 100), dtype=torch.uint8)
+    with torch.no_grad():
+        features = backbone(picture)
+        levels = backbone.levels(picture, range(backbone.depth))
+    assert backbone.patch_px == 16
+    assert features.class_token.shape == (2, backbone.width)
+    assert features.patches.shape == (2, 3, 4, backbone.width)  # a patch every 32 px of 96 x 128
+    assert [level.patches.shape for level in levels] == [(2, 5, 7, width) for width in widths]
+    assert backbone.level_widths(range(backbone.depth)) == widths
+    assert backbone.untrained(1).fingerprint == backbone.untrained(1).fingerprint != backbone.untrained(2).fingerprint
+
+
+@pytest.mark.parametrize(("name", "widths"), [("test_convnext", None), ("resnet18", None), ("swinv2_tiny_window8_256", None)])
+def test_hierarchical_networks_of_timm(name: str, widths: None) -> None:
+    backbone = load_backbone(f"timm:{name}?random")
+    with torch.no_grad():
+        picture = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+        pixels = (picture / 255 - backbone.mean) / backbone.std  # type: ignore[operator]
+        expected = backbone.model.forward_head(backbone.model.forward_features(pixels), pre_logits=True)  # type: ignore[operator,union-attr]
+        torch.testing.assert_close(backbone(picture).class_token, expected)
+    check_stages(backbone, backbone.level_widths(range(backbone.depth)))
+
+
+def test_dinov3_of_timm() -> None:
+    backbone = load_backbone("timm:vit_small_patch16_dinov3?random")
+    check_levels(backbone)
+    assert (backbone.patch_px, backbone.width, backbone.depth) == (16, 384, 12)
+
+
 def test_other_hugging_face_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"config\.json"):
         load_backbone(f"hf:{tmp_path}")
-    ViTModel(
-        ViTConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=32)
-    ).save_pretrained(tmp_path / "vit")
-    with pytest.raises(InputError, match="'vit' model"):
+    small("vit", **{**TOKENS, "image_size": 64}).save_pretrained(tmp_path / "vit")
+    config = json.loads((tmp_path / "vit" / "config.json").read_text())
+    (tmp_path / "vit" / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
+    with pytest.raises(InputError, match="'bert' model"):
         load_backbone(f"hf:{tmp_path / 'vit'}")
+    (tmp_path / "vit" / "config.json").write_text(json.dumps(config))
     torch.save({}, tmp_path / "vit" / "pytorch_model.bin")
     (tmp_path / "vit" / "model.safetensors").unlink()
     with pytest.raises(InputError, match="pickle"):
@@ -95,10 +176,8 @@ def test_a_timm_network_without_download() -> None:
 def test_wrong_timm_names_are_explained() -> None:
     with pytest.raises(InputError, match=r"for example .*dinov2"):
         load_backbone("timm:no_such_model")
-    with pytest.raises(InputError, match="plain vision transformer"):
-        load_backbone("timm:resnet18?random")
-    with pytest.raises(InputError, match="class token"):
-        load_backbone("timm:test_vit2?random")
+    with pytest.raises(InputError, match="no maps for pictures of any size"):
+        load_backbone("timm:hiera_tiny_224?random")
     with pytest.raises(InputError, match="only one is"):
         load_backbone("timm:vit_small_patch14_dinov2?other")
 
