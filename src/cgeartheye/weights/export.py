@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cgeartheye.errors import InputError
 from cgeartheye.files import atomic_path, sha256_file, write_bytes, write_json, write_text
+from cgeartheye.models.cost import inner_width
 from cgeartheye.models.vit import VitConfig
 from cgeartheye.weights.backbone import OwnBackbone
 from cgeartheye.weights.card import model_card
@@ -152,8 +153,8 @@ def timm_configuration(config: VitConfig, *, licence: str) -> dict[str, Any]:
         "in_chans": len(config.bands),
         "init_values": config.layer_scale,
     }
-    if config.ffn == "mlp":
-        arguments["mlp_ratio"] = config.hidden / config.width
+    rows = inner_width(config) * (2 if config.ffn == "swiglu" else 1)
+    arguments["mlp_ratio"] = (rows + 0.5) / config.width  # timm rounds its product with the width down
     if config.registers:
         arguments |= {"reg_tokens": config.registers, "no_embed_class": True}
     return {
