@@ -94,6 +94,15 @@ def test_the_stored_model_is_the_trained_one(adapted: Path) -> None:
     assert not (adapted / ".work").exists()
 
 
+@pytest.mark.parametrize("spec", ["timm:test_convnext?random", "timm:test_vit2?random"])
+def test_networks_of_others_take_a_head_too(data: Path, tmp_path: Path, spec: str) -> None:
+    folder = adapt(settings(data, backbone=spec, window_px=64, halo_px=16), tmp_path / "a")
+    model, card = load_task(folder, "trained")
+    assert (card.patch_px, card.width) == (16, sum(model.backbone.level_widths(card.layers)))
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, 64, 96, dtype=torch.uint8)).shape == (1, 2, 64, 96)
+
+
 class Interrupted(Progress):
     """A listener that stops the run at the n-th unit of a bar."""
 
