@@ -71,6 +71,7 @@ def _export(backbone: str, to: str, out: Path, *, given: dict[str, Any], bands: 
         f"{out}: {config.name}, width {config.width}, depth {config.depth}, {to}, licence {loaded.licence}",
         *(f"  {note}" for note in notes),
         *([f"  left out of the given file: {', '.join(result['left_out'])}"] if result["left_out"] else []),
+        *(["  not for commercial use"] if loaded.card.get("restricted_by") else []),
         *(["  nobody says what its licence is: --licence names it"] if loaded.licence == "unknown" else []),
     ]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -14,9 +13,8 @@ from cgeartheye.files import fingerprint
 from cgeartheye.pretraining.places import Places
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.shards.reader import ShardReader
+from cgeartheye.weights.card import restricted
 from cgeartheye.weights.provenance import code_version
-
-_RESTRICTED: Final = re.compile(r"\bnc\b|non-?commercial|research|academic|scientific", re.IGNORECASE)
 
 
 def describe(reader: ShardReader, places: Places, settings: PretrainSettings, metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,11 +43,6 @@ def describe(reader: ShardReader, places: Places, settings: PretrainSettings, me
         "metrics": dict(metrics),
         "version": code_version(),
     }
-
-
-def restricted(licences: Iterable[str]) -> list[str]:
-    """Return the licences whose names say that commercial use is not allowed; what is learned from them is marked."""
-    return [licence for licence in licences if _RESTRICTED.search(licence)]
 
 
 def training_names(reader: ShardReader) -> list[str]:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from cgeartheye.models.vit import VitConfig
+
+_RESTRICTED: Final = re.compile(r"\bnc\b|non-?commercial|research|academic|scientific", re.IGNORECASE)
+
+
+def restricted(licences: Iterable[str]) -> list[str]:
+    """Return the licences whose names say that commercial use is not allowed; what is learned from them is marked."""
+    return [licence for licence in licences if _RESTRICTED.search(licence)]
 
 
 def model_card(card: Mapping[str, Any], config: VitConfig, *, notes: tuple[str, ...] = ()) -> str:

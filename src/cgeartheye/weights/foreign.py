@@ -18,6 +18,7 @@ from cgeartheye.files import read_json, sha256_file
 from cgeartheye.models.sizes import SIZES
 from cgeartheye.models.vit import IMAGENET_MEAN, IMAGENET_STD, RGB, VisionTransformer, VitConfig
 from cgeartheye.weights.backbone import OwnBackbone, state_fingerprint
+from cgeartheye.weights.card import restricted
 from cgeartheye.weights.layouts import dinov2, huggingface, mmpretrain, timm
 from cgeartheye.weights.reading import INDEX, PICKLES, read_pickle, read_sharded, read_tensors
 from cgeartheye.weights.store import load_strictly
@@ -90,12 +91,15 @@ def load_foreign(path: Path, given: Given | None = None) -> OwnBackbone:
     load_strictly(model, state, where=path)
     licence = given.licence or found.said.get("licence") or "unknown"
     if found.own is not None:
-        card = {**found.own["card"], **({"licence": given.licence} if given.licence else {})}
+        card = dict(found.own["card"])
+        if given.licence:
+            card |= {"licence": given.licence, "restricted_by": restricted([given.licence])}
     else:
         parent = {"layout": layout, "file": found.file.name, "sha256": sha256_file(found.file), "licence": licence}
         card = {
             "name": path.stem if path.is_file() else path.name,
             "licence": licence,
+            "restricted_by": restricted([licence]),
             "parent": {**parent, "left_out": ignored, "set_to_zero": zeroed},
         }
     name, licence = str(card.get("name", config.name)), str(card.get("licence", "unknown"))

@@ -18,9 +18,9 @@ import torch
 from cgeartheye.errors import InputError, StaleStageError
 from cgeartheye.files import read_json
 from cgeartheye.pretraining import pretrain
-from cgeartheye.pretraining.card import restricted
 from cgeartheye.pretraining.watch import Watch, effective_rank, leave_one_out
 from cgeartheye.settings.pretrain import PretrainSettings
+from cgeartheye.weights.card import restricted
 from cgeartheye.weights.store import load_own
 
 TIMES = {"seconds", "cpu_seconds", "pictures_per_s", "pictures_per_cpu_s"}

@@ -79,6 +79,13 @@ def test_an_official_checkpoint_loads_into_each_size(tmp_path: Path, size: str) 
     assert backbone.card["parent"]["left_out"] == []
 
 
+def test_the_licence_of_a_parent_goes_along(tmp_path: Path) -> None:
+    save_file(randomised(replace(TINY, width=384, heads=6)).state_dict(), tmp_path / "w.safetensors")
+    free, bound = (load_path(tmp_path / "w.safetensors", Given(licence=name)) for name in ("apache-2.0", "CC-BY-NC-4.0"))
+    assert (free.licence, free.card["restricted_by"]) == ("apache-2.0", [])
+    assert (bound.card["parent"]["licence"], bound.card["restricted_by"]) == ("CC-BY-NC-4.0", ["CC-BY-NC-4.0"])
+
+
 def test_a_whole_size_is_recognised_by_name(tmp_path: Path) -> None:
     model = randomised(SIZES["small"])
     torch.save(mmpretrain.from_own({k: v for k, v in model.state_dict().items() if k != "mask_token"}), tmp_path / "s.pth")
