@@ -14,7 +14,8 @@ def test_nano_has_its_own_recipe_and_users_win() -> None:
     nano = PretrainSettings(views={"locals": 6})
     assert (nano.views.global_px, nano.views.local_px, nano.views.locals) == (48, 24, 6)
     assert (nano.head.prototypes, nano.head.shared, nano.batch, nano.steps, nano.epochs) == (256, True, 32, 3000, None)
-    assert nano.optimizer.lr == pytest.approx(2e-3)
+    assert nano.optimizer.lr == pytest.approx(5e-4)
+    assert (nano.views.jitter.brightness, nano.views.jitter.channel_gain, nano.views.jitter.share) == (0.3, 0.15, 1.0)
     assert nano.season.size_px == 24
 
 

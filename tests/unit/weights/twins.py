@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import timm
@@ -31,7 +32,7 @@ def randomised(config: VitConfig, *, seed: int = 0) -> VisionTransformer:
     return model
 
 
-class Twin:
+class Twin(ABC):
     """A peer with our weights: normalised pixels in, class token (B, D) and patch tokens (B, N, D) out."""
 
     def __init__(self, ours: VisionTransformer, network: nn.Module, state: dict[str, Tensor]) -> None:
@@ -42,8 +43,9 @@ class Twin:
         tokens = self.tokens(pixels)
         return tokens[:, 0], tokens[:, self.first :]
 
+    @abstractmethod
     def tokens(self, pixels: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Return the tokens (B, 1 + registers + N, D) after the final norm."""
 
 
 class TimmTwin(Twin):
