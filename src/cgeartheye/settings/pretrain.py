@@ -248,7 +248,7 @@ PEAK_LR: Final[dict[str, tuple[float, int]]] = {
     "huge": (2.5e-4, 1024),
     "giant": (2e-4, 1024),
 }
-"""Peak learning rate of a size and the batch it holds for [ours, between dinov2's 4e-3 (fast) and 2e-4 (long); nano: ablations]."""
+"""Peak learning rate of a size and the batch it holds for [ours, between dinov2's 4e-3 (fast) and 2e-4 (long)]."""
 
 _WIDE: Final[dict[str, Any]] = {
     "head": {"prototypes": 131_072, "bottleneck": 384},
