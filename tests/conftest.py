@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shared machines", deadline=None)  # a busy core is no fault of the code
+settings.load_profile("shared machines")
 
 
 @pytest.fixture(scope="session")

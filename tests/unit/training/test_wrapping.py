@@ -56,8 +56,8 @@ def same(model: VisionTransformer, wrapped: VisionTransformer) -> None:
     other, others = loss_and_gradients(wrapped)
     assert other == pytest.approx(loss, rel=1e-5)
     assert others.keys() == gradients.keys()
-    for name, gradient in gradients.items():
-        torch.testing.assert_close(others[name], gradient, rtol=1e-4, atol=1e-5)
+    for name, gradient in gradients.items():  # by norm: fused kernels add up in another order
+        assert (others[name] - gradient).norm() <= 1e-4 * gradient.norm() + 1e-5, name
 
 
 @pytest.mark.parametrize("size", list(SIZES))
