@@ -123,7 +123,7 @@ class HuggingFacePyramid(HuggingFaceBackbone):
 
     def forward(self, images: Tensor) -> Features:
         """Return pooled features and the last map, at its own stride, of (B, 3, H, W) RGB images, uint8 or float in [0, 1]."""
-        pixels = prepare(images, self.mean, self.std, patch_px=_STRIDE_PX)
+        pixels = self._pixels(images)
         output = self.model(pixels, **self._options)
         last, h, w = output.last_hidden_state, pixels.shape[2] // _STRIDE_PX, pixels.shape[3] // _STRIDE_PX
         if last.ndim == 4:  # (B, C, h, w)
@@ -133,12 +133,38 @@ class HuggingFacePyramid(HuggingFaceBackbone):
     def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Features]:
         """Return the maps after each of the stages ``layers``, of (B, 3, H, W) images, and their means as class tokens."""
         del norm
-        pixels = prepare(images, self.mean, self.std, patch_px=_STRIDE_PX)
+        pixels = self._pixels(images)
         output = self.model(pixels, output_hidden_states=True, **self._options)
         stages = (getattr(output, "reshaped_hidden_states", None) or output.hidden_states)[1:]  # each (B, C, h', w')
         padded, size = (pixels.shape[2], pixels.shape[3]), (images.shape[2], images.shape[3])
         maps = [on_stage_grid(stages[n], padded=padded, size=size) for n in block_numbers(layers, self.depth)]
         return [Features(level.mean((1, 2)), level) for level in maps]
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        return prepare(images, self.mean, self.std, patch_px=_STRIDE_PX)
+
+
+class HuggingFaceSwin(HuggingFacePyramid):
+    """The first Swin, which transformers shrinks to the smallest picture it has met.
+
+    A map no larger than a window makes its blocks forget window and shift for good, so that features of later pictures would
+    depend on earlier ones; a smaller map does not fit the learned biases at all.
+    """
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        pixels, window = super()._pixels(images), int(self._config.window_size)
+        if min(pixels.shape[2:]) < window * _STRIDE_PX:
+            height, width = images.shape[2:]
+            least = (window - 1) * _STRIDE_PX + 1
+            raise InputError(
+                f"cannot read pictures of {height} x {width} px: its last map would be smaller than a window",
+                where=str(self._folder),
+                remedy=f"make both sides at least {least} px (size_px of a data set, window_px of a task)",
+            )
+        for stage in self.model.encoder.layers:
+            for number, block in enumerate(stage.blocks):
+                block.window_size, block.shift_size = window, window // 2 * (number % 2)
+        return pixels
 
 
 def load_huggingface(folder: Path) -> HuggingFaceBackbone:
@@ -164,5 +190,5 @@ def load_huggingface(folder: Path) -> HuggingFaceBackbone:
         model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, trust_remote_code=False)
     except Exception as error:  # transformers lets through whatever its readers raise
         raise DataError(f"cannot be loaded ({type(error).__name__}: {error})", where=str(folder)) from error
-    made = HuggingFaceVit if kind in _TOKENS else HuggingFacePyramid
+    made = HuggingFaceVit if kind in _TOKENS else HuggingFaceSwin if kind == "swin" else HuggingFacePyramid
     return made(model, folder, name=f"hf:{folder.name}", fingerprint=sha256_file(folder / _WEIGHTS)).eval()

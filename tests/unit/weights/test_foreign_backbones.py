@@ -105,6 +105,22 @@ def test_hierarchical_networks_of_transformers(tmp_path: Path, kind: str, settin
     check_stages(backbone, widths)
 
 
+def test_the_first_swin_forgets_nothing_between_pictures(tmp_path: Path) -> None:
+    settings = {"image_size": 64, "embed_dim": 8, "depths": [2] * 4, "num_heads": [1, 2, 2, 4], "window_size": 4}
+    model = small("swin", **settings)
+    model.save_pretrained(tmp_path / "m")
+    backbone = load_backbone(f"hf:{tmp_path / 'm'}")
+    large, least = PICTURE[..., :28, :].repeat(1, 1, 10, 8)[..., :256, :288], PICTURE.repeat(1, 1, 4, 3)[..., :100, :126]
+    with torch.no_grad():
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        expected = model((large / 255 - mean) / std, interpolate_pos_encoding=True).pooler_output
+        backbone(least)  # its last map is one window: transformers takes the shift away from then on
+        torch.testing.assert_close(backbone(large).class_token, expected)
+        assert [level.patches.shape for level in backbone.levels(least, [0, 3])] == [(2, 7, 8, 16), (2, 7, 8, 64)]
+        with pytest.raises(InputError, match=r"(?s)96 x 126 px.*smaller than a window.*at least 97 px"):
+            backbone(least[..., :96, :])
+
+
 def check_stages(backbone: Backbone, widths: list[int]) -> None:
     picture = torch.randint(0, 256, (2, 3, 70, 100), dtype=torch.uint8)
     with torch.no_grad():
