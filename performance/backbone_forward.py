@@ -195,6 +195,7 @@ def on_gpu(sizes: Sequence[str], pxs: Sequence[int], pairs: int) -> None:
     )
     for size in sizes:
         config = SIZES[size]
+        torch.compiler.reset()  # sizes compiled before count towards the limit of recompilations
         with torch.device("cuda"):
             theirs = timm_twin(config).to("cuda", torch.bfloat16).eval()
         ours = build_on_gpu(config).to(torch.bfloat16).eval()
@@ -278,13 +279,9 @@ def frozen_heads() -> None:
                 levels = model.levels(images, (9, 19, 29, 39), "all")
             alone = torch.cuda.max_memory_allocated()
             maps = [level.patches.permute(0, 3, 1, 2) for level in levels]
-            if len(name) > 20 and name.startswith("UperNet"):
-                logits = head(
-                    [
-                        F.interpolate(m, scale_factor=s, mode="bilinear") if s != 1 else m
-                        for m, s in zip(maps, scales, strict=True)
-                    ]
-                )
+            if isinstance(head, UperNetHead):
+                maps = [F.interpolate(m, scale_factor=s, mode="bilinear") for m, s in zip(maps, scales, strict=True)]
+                logits = head(maps)
             else:
                 logits = head(maps[-1])
             loss = F.cross_entropy(F.interpolate(logits, size=(518, 518), mode="bilinear"), target)
