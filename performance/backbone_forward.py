@@ -161,6 +161,7 @@ def on_processor(sizes: Sequence[str], pxs: Sequence[int], depth: int | None, pa
                 )
             del models
     packed(sizes[0], "cpu", pairs, samples=2)
+    attention_kernels(sizes[0], "cpu", pairs, samples=2)
 
 
 def packed(size: str, device: str, pairs: int, samples: int) -> None:
@@ -184,6 +185,53 @@ def packed(size: str, device: str, pairs: int, samples: int) -> None:
         ratio, seconds = paired(lambda: work(separate=False), lambda: work(separate=True), pairs, clock)
         print(
             f"packed {size} {name} of {samples} samples: separate passes take {ratio:.3f} of the packed one's {seconds:.3f} s",
+            flush=True,
+        )
+
+
+def attention_kernels(size: str, device: str, pairs: int, samples: int) -> None:
+    """Compare attention group by group with one variable-length call and, on a processor, one masked call, both ways."""
+    config, clock = SIZES[size], gpu_seconds if device == "cuda" else cpu_seconds
+    kind = torch.bfloat16 if device == "cuda" else torch.float32
+    for name, mix in MIXES.items():
+        groups = [(samples * count, (px // config.patch_px) ** 2 + 1) for px, count in mix.items()]
+        lengths = torch.tensor([length for rows, length in groups for _ in range(rows)], device=device)
+        shape = (3, int(lengths.sum()), config.heads, config.width // config.heads)
+        qkv = torch.randn(shape, device=device, dtype=kind, requires_grad=True)
+        offsets = F.pad(lengths.cumsum(0), (1, 0))
+        row = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
+
+        def grouped(qkv: Tensor = qkv, groups: list[tuple[int, int]] = groups) -> Tensor:
+            parts = qkv.split([rows * length for rows, length in groups], dim=1)
+            found = []
+            for part, (rows, length) in zip(parts, groups, strict=True):
+                q, k, v = part.unflatten(1, (rows, length)).transpose(2, 3)
+                found.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))
+            return torch.cat(found)
+
+        def jagged(qkv: Tensor = qkv, offsets: Tensor = offsets) -> Tensor:
+            q, k, v = (torch.nested.nested_tensor_from_jagged(x, offsets).transpose(1, 2) for x in qkv.unbind())
+            return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).values()
+
+        def masked(qkv: Tensor = qkv, row: Tensor = row) -> Tensor:
+            q, k, v = (x.transpose(0, 1)[None] for x in qkv.unbind())
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=row[:, None] == row).squeeze(0).transpose(0, 1)
+
+        def both(attend: Callable[[], Tensor], qkv: Tensor = qkv) -> Callable[[], None]:
+            def call() -> None:
+                attend().square().sum().backward()
+                qkv.grad = None
+
+            return call
+
+        rivals = {"one variable-length call": jagged} | ({"one masked call": masked} if device == "cpu" else {})
+        told = []
+        for rival, attend in rivals.items():
+            torch.testing.assert_close(attend(), grouped(), rtol=2e-2 if device == "cuda" else 1e-4, atol=1e-2)
+            ratio, seconds = paired(both(grouped), both(attend), pairs, clock)
+            told.append(f"{rival} takes {ratio:.2f}")
+        print(
+            f"attention {size} {name} of {samples} samples: of {1e3 * seconds:.1f} ms group by group, {'; '.join(told)}",
             flush=True,
         )
 
@@ -237,6 +285,7 @@ def on_gpu(sizes: Sequence[str], pxs: Sequence[int], pairs: int) -> None:
         del training
         torch.cuda.empty_cache()
     packed("small", "cuda", pairs, samples=32)
+    attention_kernels("small", "cuda", pairs, samples=32)
     frozen_heads()
 
 
