@@ -27,9 +27,8 @@ from cgeartheye.rasters.reader import open_raster, read_values
 from cgeartheye.rasters.writer import write_cog
 from cgeartheye.settings.map import MapSettings
 from cgeartheye.tasks.segmentation import TaskCard, methods
-from cgeartheye.vectors.coverage import drop_small, simplify
 from cgeartheye.vectors.geoparquet import write_polygons
-from cgeartheye.vectors.polygonize import polygonize
+from cgeartheye.vectors.polygonize import Outlines, polygonize
 
 LOG = logging.getLogger(__name__)
 RECORD: Final = "scene.json"
@@ -130,15 +129,15 @@ def _polygons(job: Job, todo: SceneTask, progress: Progress) -> None:
             values = read_values(raster, RasterWindow(window.col, window.row, window.width, window.height))[0]
             return values.astype(np.uint8)
 
-        regions = drop_small(polygonize(read, job.plan.height, job.plan.width), chosen.min_px)
-    write_polygons(
-        todo.folder / "polygons.parquet",
-        simplify(regions, chosen.simplify_px),
-        [region.value for region in regions],
-        names={c.value: c.name for c in classes},
-        transform=job.source.transform,
-        crs=job.source.crs,
-    )
+        outlines = Outlines(chosen.min_px, chosen.simplify_px)
+        write_polygons(
+            todo.folder / "polygons.parquet",
+            polygonize(read, job.plan.height, job.plan.width, outlines=outlines),
+            names={c.value: c.name for c in classes},
+            transform=job.source.transform,
+            crs=job.source.crs,
+            size=(job.plan.height, job.plan.width),
+        )
 
 
 def _judge(

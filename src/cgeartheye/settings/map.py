@@ -15,7 +15,7 @@ class PolygonSettings(Settings):
     on: bool = True
     """Write polygons."""
     min_px: int = Field(16, ge=1)
-    """Regions of fewer pixels get no polygon; the raster keeps them [ours]."""
+    """Regions of fewer pixels, before or after simplification, get no polygon; the raster keeps them [ours]."""
     simplify_px: float = Field(1.0, ge=0, le=16)
     """Tolerance in pixels by which outlines are simplified without opening gaps between neighbours; 0 keeps every pixel corner
     [ours: at 1 px no class's area changes by more than about 0.05 %]."""
