@@ -293,14 +293,14 @@ def test_killed_runs_end_with_the_same_bytes(tmp_path: Path, mapped: Path, task:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_scene(tmp_path: Path, task: Path) -> None:
-    """Peak memory of a scene of sixteen times the pixels."""
+    """Peak memory of a scene of sixteen times the pixels; polygons have a test of their own, as their blocks are larger."""
     code = textwrap.dedent("""
         import resource, sys
         from pathlib import Path
         from cgeartheye.mapping import map_scenes
         from cgeartheye.settings.map import MapSettings
         task, scene, out = map(Path, sys.argv[1:])
-        settings = MapSettings(task=task, scenes=(scene,), workers=0, superblock=8)
+        settings = MapSettings(task=task, scenes=(scene,), workers=0, superblock=8, polygons={"on": False})
         map_scenes(settings, out)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     """)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import geopandas as gpd
@@ -102,3 +105,29 @@ def test_no_polygons_make_an_empty_layer(tmp_path: Path) -> None:
     frame = gpd.read_parquet(tmp_path / "p.parquet")
     assert len(frame) == 0
     assert frame.crs.to_epsg() == 32633
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_height_of_a_map(tmp_path: Path) -> None:
+    code = textwrap.dedent("""
+        import resource, sys
+        from pathlib import Path
+        import numpy as np
+        from scipy.ndimage import gaussian_filter
+        from cgeartheye.vectors.geoparquet import write_polygons
+        from cgeartheye.vectors.polygonize import Outlines, polygonize
+        noise = np.random.default_rng(1).normal(size=(4, 512, 512))
+        tile = gaussian_filter(noise, (0, 2, 2), mode="wrap").argmax(0).astype(np.uint8)
+        size = (int(sys.argv[1]), 512)
+        read = lambda w: tile[np.ix_(np.arange(w.row, w.bottom) % 512, np.arange(w.col, w.right))]
+        regions = polygonize(read, *size, block_px=256, outlines=Outlines(16, 1.0))
+        names, transform = dict(enumerate("abcd")), (1.0, 0, 500000, 0, -1.0, 5000000)
+        write_polygons(Path(sys.argv[2]), regions, names=names, transform=transform, crs="EPSG:32633", size=size)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    """)
+    peaks = []
+    for height in (1024, 16384):
+        arguments = [sys.executable, "-c", code, str(height), str(tmp_path / f"{height}.parquet")]
+        peaks.append(int(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout))
+    assert len(gpd.read_parquet(tmp_path / "16384.parquet")) > 12 * len(gpd.read_parquet(tmp_path / "1024.parquet"))
+    assert peaks[1] < 1.1 * peaks[0] + 50e6, peaks
