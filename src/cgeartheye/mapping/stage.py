@@ -20,7 +20,7 @@ LOG = logging.getLogger(__name__)
 
 
 def map_scenes(settings: MapSettings, out: Path, *, progress: Progress = SILENT) -> Path:
-    """Map whole scenes, window by window on one patch lattice, in memory that does not grow with the scene.
+    """Map whole scenes, window by window on one patch lattice, in the memory of one row of blocks and its open outlines.
 
     Each scene's folder receives ``classes.tif`` and ``confidence.tif`` (COG, 255 without data), ``polygons.parquet``, previews,
     ``scene.json`` and, where truth is given, ``scores.json``. Results depend neither on superblocks nor on workers; a killed

@@ -36,9 +36,10 @@ class Region:
 
     Attributes:
         value: class value.
-        polygon: outline in pixels (x = column, y = row), rings without collinear vertices, normalised.
+        polygon: outline in pixels (x = column, y = row), normalised. Plain outlines have no collinear vertices; simplified ones
+            keep those at which neighbours meet, and those along a block's border.
         pixels: its number of pixels, those of filled holes included.
-        first: row and column of its first pixel in reading order; no two regions share it.
+        first: row and column of its first pixel in reading order; shared only by parts that simplification took apart.
     """
 
     value: int
