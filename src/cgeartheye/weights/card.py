@@ -83,7 +83,8 @@ def _recipe(card: Mapping[str, Any]) -> dict[str, str]:
     if recipe := card.get("recipe"):
         views, season = recipe["views"], recipe["season"]
         steps = card.get("metrics", {}).get("steps", "?")
-        rows["Training"] = f"{steps} steps of {recipe['batch']}, views of {views['global_px']} and {views['local_px']} px"
+        locals_px = ", ".join(str(side) for side in recipe["local"]["sizes_px"])
+        rows["Training"] = f"{steps} steps of {recipe['batch']}, views of {views['global_px']} and {locals_px} px"
         rows["Season"] = f"{season['mode']}, pairs by {season['pair']}, weight {season['weight']}"
     if card.get("init_seed") is not None:
         rows["Seed"] = str(card["init_seed"])

@@ -21,7 +21,8 @@ TINY: dict[str, Any] = {
     "steps": 4,
     "batch": 4,
     "chip_px": None,
-    "views": {"global_px": 24, "local_px": 16, "locals": 3},
+    "views": {"global_px": 24},
+    "local": {"sizes_px": (16,), "views": 3},
     "head": {"prototypes": 16, "hidden": 32, "bottleneck": 16},
     "watch": {"log_every": 1, "checkpoint_every": 2, "probe_every": 2},
 }

@@ -151,7 +151,8 @@ def test_small_runs_the_same_loop(tiny: PretrainSettings, tmp_path: Path) -> Non
         threads=1,
         steps=2,
         batch=2,
-        views={"global_px": 56, "local_px": 28, "locals": 2},
+        views={"global_px": 56},
+        local={"sizes_px": (28,), "views": 2},
         head={"prototypes": 64, "hidden": 32, "bottleneck": 16},
         watch={"log_every": 1, "probe_every": 0},
     )
@@ -171,7 +172,8 @@ def test_plain_pictures_leave_their_names(shards: Callable[..., Path], place: Ca
         threads=1,
         epochs=1,
         batch=2,
-        views={"global_px": 24, "local_px": 16, "locals": 1},
+        views={"global_px": 24},
+        local={"sizes_px": (16,), "views": 1},
         watch={"probe_every": 0},
     )
     out = pretrain(settings, tmp_path / "out")
