@@ -99,7 +99,7 @@ def test_everything_is_accounted_for_before_anything_is_copied() -> None:
 
 
 def test_a_sharded_phase_is_carried_as_a_whole_one(tmp_path: Path) -> None:
-    dist.init_process_group("gloo", store=dist.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:
         mesh = init_device_mesh("cpu", (1,))
 

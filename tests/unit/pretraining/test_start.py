@@ -235,7 +235,7 @@ def test_licences_of_data_and_parent_hold_together() -> None:
 
 
 def test_the_card_inherits_and_shows_its_parent() -> None:
-    card = {"name": "child", "licence": "CC0-1.0", "restricted_by": [], "parent": None, "seeds": 1}
+    card: dict[str, Any] = {"name": "child", "licence": "CC0-1.0", "restricted_by": [], "parent": None, "seeds": 1}
     assert inherit(card, None) == card
     found = inherit(card, parent_with("CC-BY-NC-4.0", "CC-BY-NC-4.0"))
     assert (found["licence"], found["restricted_by"], found["seeds"]) == ("CC0-1.0; CC-BY-NC-4.0", ["CC-BY-NC-4.0"], 1)
