@@ -202,7 +202,7 @@ class StartSettings(Settings):
     """Share of the run in which only the new heads learn [FINO, a continuation of DINOv3: 3 of 25 thousand steps and more]."""
     ramp: float = Field(0.05, ge=0, lt=1)
     """Share of the run over which the backbone's learning rate then rises [ours]."""
-    guard: float | None = Field(0.03, ge=0, le=1)
+    guard: float | None = Field(0.03, ge=0, le=1, json_schema_extra=NOT_IDENTITY)
     """The run stops when its probe stays this far below the parent's twice in a row; none: never [ours]."""
 
 
