@@ -135,12 +135,12 @@ def compare(given: argparse.Namespace, prototypes: int) -> None:
         for contender in contenders[turn:] + contenders[:turn]:
             contender.step()
     print(f"\nbatch {given.batch}, {prototypes:,} prototypes, {given.rounds} rounds; {rates()}")
-    report(contenders)
+    report(contenders, names=given.calls)
     for contender in contenders:
         contender.close()
 
 
-def report(contenders: Sequence[Contender]) -> None:
+def report(contenders: Sequence[Contender], *, names: bool) -> None:
     """Print the table, then the evidence that the work was equal."""
     first = contenders[0]
     header = f"{'':14}{'CPU s/step':>11}{'steps/s':>9}{'time / ' + first.name:>22}{'of rounds':>14}"
@@ -159,6 +159,8 @@ def report(contenders: Sequence[Contender]) -> None:
         rows = ", ".join(f"{name} {count:,}" for name, count in contender.counted["rows"].items())
         terms = ", ".join(f"{name} {value:.4f}" for name, value in contender.counted["terms"].items())
         print(f"{contender.name}: {versions}; {rows}; terms of the loss: {terms or 'none'}")
+        if names:
+            print("    calls: " + ", ".join(f"{name} {count:,}" for name, count in contender.counted["by_name"].items()))
 
 
 def rates() -> str:
@@ -171,6 +173,7 @@ def main() -> None:
     parser.add_argument("--prototypes", type=int, nargs="+", default=[4096, 65536], help="K; one table each")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="+", choices=NAMES, help="these contenders; ratios are to the first")
+    parser.add_argument("--calls", action="store_true", help="also list the kernel-like calls by name")
     parser.add_argument("--lightly-python", help="Python of an environment with lightly-train (AGPL: keep it apart)")
     parser.add_argument("--dinov2", type=lambda value: Path(value).resolve(), help="checkout of facebookresearch/dinov2")
     parser.add_argument("--dinov2-python", default=sys.executable, help="Python with omegaconf, fvcore, iopath, torchvision")

@@ -33,7 +33,14 @@ class Network(nn.Module):
         """Return scores of all class tokens (rows, K) and of the hidden patches (R, K) of the first view."""
         found = self.backbone.forward_views(views, masks)
         patches = found[0].patches.flatten(0, 2).index_select(0, hidden)
-        return self.class_head(torch.cat([features.class_token for features in found])), self.patch_head(patches)
+        class_tokens = torch.cat([features.class_token for features in found])
+        return score(self.class_head, class_tokens), score(self.patch_head, patches)
+
+
+def score(head: ProjectionHead, tokens: Tensor) -> Tensor:
+    """Return (rows, K) scores of (rows, D) tokens."""
+    rows, prototypes = head(tokens)
+    return rows @ prototypes.T
 
 
 def main() -> None:
