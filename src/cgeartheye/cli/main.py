@@ -19,6 +19,7 @@ from cgeartheye.cli.doctor import doctor_verb
 from cgeartheye.cli.evaluate import evaluate_verb
 from cgeartheye.cli.export import export_verb
 from cgeartheye.cli.map import map_verb
+from cgeartheye.cli.plan import plan_verb
 from cgeartheye.cli.pretrain import pretrain_verb
 from cgeartheye.cli.report import report_verb
 from cgeartheye.cli.run import run_verb
@@ -55,6 +56,7 @@ def build_app() -> typer.Typer:
     app.callback()(_callback)
     for name, verb in STAGE_VERBS.items():
         app.command(name)(with_call(verb))
+    app.command("plan")(plan_verb)
     app.command("export")(export_verb)
     app.command("backbones")(backbones_verb)
     app.command("demo")(demo_verb)

@@ -1,6 +1,7 @@
 """Teacher targets: prototype scores made into probabilities, by Sinkhorn-Knopp or by centring.
 
-R rows (class tokens or masked patches), K prototypes.
+R rows of this process (class tokens or masked patches), K prototypes. Scores are overwritten by the targets, because R x K
+numbers are the largest thing a step holds.
 """
 
 from __future__ import annotations
@@ -8,34 +9,39 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cgeartheye.losses.reduce import ALONE, Reduce
+
 
 @torch.no_grad()
-def sinkhorn(scores: Tensor, *, temperature: float, iterations: int = 3) -> Tensor:
-    """Balance the assignment of rows to prototypes.
+def sinkhorn(scores: Tensor, *, temperature: float, iterations: int = 3, reduce: Reduce = ALONE) -> Tensor:
+    """Balance the assignment of all processes' rows to prototypes.
 
     The K and R scale factors are kept as two vectors and the matrix is only read, which equals the textbook's alternating
     normalisation; the greatest score is subtracted first, so no score overflows.
 
     Args:
-        scores: (R, K) teacher scores.
+        scores: (R, K) teacher scores; float32 and wider ones are overwritten.
         temperature: of the targets, > 0.
         iterations: passes over prototypes and rows [dinov2: 3].
+        reduce: over the processes that share the batch.
 
     Returns:
-        (R, K) float32, rows sum to 1; columns approach R / K.
+        (R, K) float32 (float64 if the scores are), rows sum to 1; columns approach (rows of all processes) / K.
 
     Source: Caron et al., SwAV, arXiv 2006.09882 (Sinkhorn-Knopp with uniform marginals).
     """
-    scores = scores.float()
-    R, K = scores.shape
-    kernel = torch.exp((scores - scores.max()) / temperature)  # (R, K)
-    rows = torch.full((R,), 1.0 / R, device=scores.device)
-    columns = torch.ones(K, device=scores.device)
-    tiny = torch.finfo(torch.float32).tiny
+    kernel = _working(scores)  # (R, K)
+    R, K = kernel.shape
+    greatest = reduce.greatest(kernel.amax() if R else kernel.new_full((), -torch.inf))
+    kernel.sub_(greatest).div_(temperature).exp_()
+    count = reduce.total(kernel.new_full((), float(R)))
+    tiny = torch.finfo(kernel.dtype).tiny
+    rows = kernel.new_ones(R) / count
+    columns = kernel.new_ones(K)
     for _ in range(iterations):
-        columns = 1.0 / (K * (kernel.T @ rows).clamp(min=tiny))
-        rows = 1.0 / (R * (kernel @ columns).clamp(min=tiny))
-    return (R * rows)[:, None] * kernel * columns
+        columns = 1.0 / (K * reduce.total(kernel.T @ rows).clamp_(min=tiny))
+        rows = 1.0 / (count * (kernel @ columns).clamp_(min=tiny))
+    return kernel.mul_(columns).mul_((count * rows)[:, None])
 
 
 @torch.no_grad()
@@ -43,19 +49,34 @@ def centred(scores: Tensor, centre: Tensor, *, temperature: float) -> Tensor:
     """Sharpen scores around a running centre.
 
     Args:
-        scores: (R, K) teacher scores.
+        scores: (R, K) teacher scores; float32 and wider ones are overwritten.
         centre: (K,) running mean of scores.
         temperature: of the targets, > 0.
 
     Returns:
-        (R, K) float32, rows sum to 1.
+        (R, K) float32 (float64 if the scores are), rows sum to 1.
 
     Source: Caron et al., DINO, arXiv 2104.14294.
     """
-    return torch.softmax((scores.float() - centre) / temperature, dim=-1)
+    kernel = _working(scores).sub_(centre).div_(temperature)
+    if not len(kernel):
+        return kernel
+    kernel.sub_(kernel.amax(1, keepdim=True)).exp_()
+    return kernel.div_(kernel.sum(1, keepdim=True))
 
 
 @torch.no_grad()
-def updated_centre(centre: Tensor, scores: Tensor, *, momentum: float = 0.9) -> Tensor:
-    """Return the (K,) centre moved towards the mean of (R, K) ``scores`` [dinov2: momentum 0.9]."""
-    return torch.lerp(scores.float().mean(0), centre, momentum)
+def updated_centre(centre: Tensor, scores: Tensor, *, momentum: float = 0.9, reduce: Reduce = ALONE) -> Tensor:
+    """Return the (K,) centre moved towards the mean of all processes' (R, K) ``scores`` [dinov2: momentum 0.9].
+
+    A mean that is not finite leaves the centre where it was: a broken batch must not outlive its step.
+    """
+    working = torch.promote_types(scores.dtype, torch.float32)
+    count = reduce.total(centre.new_full((), float(len(scores)), dtype=working))
+    mean = reduce.total(scores.sum(0, dtype=working)) / count.clamp(min=1)
+    moved = torch.lerp(mean.to(centre.dtype), centre, momentum)
+    return torch.where(mean.isfinite().all() & (count > 0), moved, centre)
+
+
+def _working(scores: Tensor) -> Tensor:
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import torch
 
-from cgeartheye.models.vit import VisionTransformer, VitConfig
+from cgeartheye.models.vit import VisionTransformer, VitConfig, patch_grid
 
 ADAM_BYTES: Final = 16
 """Bytes a trained parameter takes in float32: value, gradient, two moments."""
@@ -54,7 +54,7 @@ def cost(config: VitConfig, *, height: int, width: int, batch: int = 1, precisio
         precision: of weights and activations in the frozen pass; training keeps float32 weights, gradients and moments.
     """
     count = parameters(config)
-    patches = math.ceil(height / config.patch_px) * math.ceil(width / config.patch_px)
+    patches = math.prod(patch_grid(height, width, config.patch_px))
     tokens = patches + 1 + config.registers
     size = BYTES[precision]
     live, kept = _live_numbers(config), _kept_numbers(config)

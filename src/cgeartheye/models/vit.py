@@ -103,6 +103,11 @@ def block_numbers(layers: Sequence[int], depth: int) -> list[int]:
     return [layer % depth for layer in layers]
 
 
+def patch_grid(height: int, width: int, patch_px: int) -> tuple[int, int]:
+    """Return the patches h and w of a picture of ``height`` x ``width`` pixels, padded to the patch; sizes may be symbolic."""
+    return (height + patch_px - 1) // patch_px, (width + patch_px - 1) // patch_px
+
+
 def pad_to_patch(pixels: Tensor, patch_px: int) -> Tensor:
     """Pad (B, C, H, W) at the right and bottom to multiples of the patch, by repeating the edge.
 
@@ -110,13 +115,14 @@ def pad_to_patch(pixels: Tensor, patch_px: int) -> Tensor:
         ShapeError: if there is no pixel.
     """
     H, W = pixels.shape[2:]
+    h, w = patch_grid(H, W, patch_px)
     if torch.compiler.is_exporting():  # symbolic sizes: an index for every row and column instead of a branch
-        rows = torch.arange((H + patch_px - 1) // patch_px * patch_px, device=pixels.device).clamp(max=H - 1)
-        columns = torch.arange((W + patch_px - 1) // patch_px * patch_px, device=pixels.device).clamp(max=W - 1)
+        rows = torch.arange(h * patch_px, device=pixels.device).clamp(max=H - 1)
+        columns = torch.arange(w * patch_px, device=pixels.device).clamp(max=W - 1)
         return pixels.index_select(2, rows).index_select(3, columns)
     if 0 in pixels.shape:
         raise ShapeError(f"images are not empty, got {tuple(pixels.shape)}")
-    bottom, right = -H % patch_px, -W % patch_px
+    bottom, right = h * patch_px - H, w * patch_px - W
     return F.pad(pixels, (0, right, 0, bottom), mode="replicate") if bottom or right else pixels
 
 

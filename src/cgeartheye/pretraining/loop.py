@@ -1,8 +1,11 @@
-"""The training loop, on one page: a plain function over views, student, teacher and optimizer."""
+"""The training loop, on one page: a plain function over views, student, teacher and optimizer.
+
+Between two looks (every ``watch.log_every`` steps) nothing travels from the device to the host: losses, gradient norms and
+skipped steps are kept in a table on the device.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,16 +14,18 @@ import torch
 from torch import Tensor
 
 from cgeartheye.errors import DataError
+from cgeartheye.pretraining.batch import ViewBatch
 from cgeartheye.pretraining.networks import Pair
-from cgeartheye.pretraining.objective import Terms, distil
-from cgeartheye.pretraining.views import ViewBatch
+from cgeartheye.pretraining.objective import PARTS, Mode, Taught, learn, teach
+from cgeartheye.pretraining.start import trainable_share
 from cgeartheye.seeding import derive
 from cgeartheye.settings.pretrain import PretrainSettings
-from cgeartheye.training.optimizer import optimizer_tensors, set_rates, step_if_finite
+from cgeartheye.training.distributed import World
+from cgeartheye.training.optimizer import clip_and_step, optimizer_tensors, set_rates
 from cgeartheye.training.schedules import cosine, linear, warm_cosine
 
-SKIPS_IN_A_ROW: Final = 20
-"""Steps without finite gradients after which a run gives up [ours]."""
+COLUMNS: Final = (*PARTS, "grad_norm", "finite")
+"""Columns of the table on the device."""
 
 
 @dataclass
@@ -28,37 +33,64 @@ class LoopState:
     """What the loop remembers from step to step, besides the networks and the optimizer.
 
     Args:
+        table: (steps between looks, 8) float32 on the device, one row a step since the last look; :data:`COLUMNS`.
+        used: (K,) bool on the device, prototypes that were some class token's best since the last look.
         step: steps done.
-        skipped: steps whose gradients were not finite, in the whole run.
-        skipped_in_a_row: the same, since the last good step.
-        sums: sums of the log's values since its last line, and under ``n`` their number.
-        used: (K,) bool on the CPU, prototypes that were some class token's best since the last line.
+        skipped: steps whose gradients were not finite, among those looked at.
+        lr_factor: on the learning rate; halved when a run is rolled back.
+        rollbacks: how often it was.
     """
 
+    table: Tensor
     used: Tensor
     step: int = 0
     skipped: int = 0
-    skipped_in_a_row: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
+    lr_factor: float = 1.0
+    rollbacks: int = 0
 
-    def add(self, values: dict[str, float]) -> None:
-        """Add one step's values to the sums."""
-        for name, value in {**values, "n": 1.0}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+    def record(self, parts: Tensor, norm: Tensor, finite: Tensor, classes: Tensor) -> None:
+        """Note a step: (6,) parts, () norm, () whether it was made, (rows, K) class targets."""
+        row = torch.cat([parts, torch.stack([norm.to(parts.dtype), finite.to(parts.dtype)])])
+        self.table[self.step % len(self.table)] = row
+        self.used.index_fill_(0, classes.argmax(-1), 1)
+        self.step += 1
 
-    def take_means(self) -> dict[str, float]:
-        """Return the means since the last call and begin anew."""
-        n = self.sums.pop("n", 1.0)
-        means = {name: value / n for name, value in self.sums.items()}
-        means["prototypes_used"] = float(self.used.sum())
-        self.sums = {}
+    def due(self, step: int, *, last: int) -> bool:
+        """Whether it is time to look after step ``step`` of ``last``."""
+        return step % len(self.table) == 0 or step == last
+
+    def look(self, world: World) -> Look:
+        """Read the steps since the last look: the one moment at which the host waits for the device."""
+        rows = (self.step - 1) % len(self.table) + 1
+        table = world.mean(self.table[:rows]).double().cpu()
+        used = int((world.total(self.used.float()) > 0).sum())
         self.used.zero_()
-        return means
+        finite = table[:, COLUMNS.index("finite")] > 0.5
+        first = self.step - rows
+        skipped = [first + k for k in (~finite).nonzero()[:, 0].tolist()]
+        self.skipped += len(skipped)
+        kept = table[finite] if finite.any() else table
+        means = dict(zip(COLUMNS[:-1], kept.mean(0).tolist(), strict=False))
+        evidence = {first + k: dict(zip(COLUMNS, table[k].tolist(), strict=True)) for k in (~finite).nonzero()[:, 0].tolist()}
+        return Look({**means, "prototypes_used": float(used)}, evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What happened since the last look.
+
+    Args:
+        means: of the steps that were made, by name.
+        skipped: numbers (from 0) of the steps that were not made, with their row of the table.
+    """
+
+    means: dict[str, float]
+    skipped: dict[int, dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """All that training changes.
+    """All that training changes, and where it runs.
 
     Args:
         pair: student and teacher.
@@ -66,30 +98,43 @@ class Training:
         state: where the run stands.
         steps: where it ends.
         precision: arithmetic of the networks.
+        world: the processes that share it.
+        pieces: microbatches of a step, over all processes.
+        sharded: whether parameters are sharded, so that gradients are averaged while they are made.
     """
 
     pair: Pair
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.AdamW
     state: LoopState
     steps: int
     precision: torch.dtype = torch.float32
+    world: World = field(default_factory=World)
+    pieces: int = 1
+    sharded: bool = False
+
+    @property
+    def mine(self) -> range:
+        """The microbatches of this process."""
+        share = self.pieces // self.world.size
+        return range(self.world.rank * share, (self.world.rank + 1) * share)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor by name; they are the training's own, so that loading into them restores it."""
         networks = {f"networks.{name}": value for name, value in self.pair.state_dict().items()}
         moments = {f"moments.{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
-        return {**networks, **moments, "used": self.state.used}
+        return {**networks, **moments, "table": self.state.table, "used": self.state.used}
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The scheduled values of one step."""
+    """The scheduled values of one step; ``backbone`` is a factor on its learning rate, 0 while only the heads learn."""
 
     lr: float
     weight_decay: float
     ema: float
     temperature: float
-    freeze_last: bool
+    still: bool
+    backbone: float
 
 
 def rates_at(settings: PretrainSettings, share: float) -> Rates:
@@ -102,16 +147,20 @@ def rates_at(settings: PretrainSettings, share: float) -> Rates:
         weight_decay=cosine(*o.weight_decay, share),
         ema=cosine(*o.ema, share),
         temperature=linear(*loss.teacher_temperature, share, over=loss.teacher_warm_up),
-        freeze_last=share < o.freeze_last,
+        still=share < o.freeze_last,
+        backbone=trainable_share(settings, share),
     )
+
+
+AfterStep = Callable[[Training, Taught, Rates], None]
 
 
 def fit(
     training: Training,
     settings: PretrainSettings,
     *,
-    views_at: Callable[[int], ViewBatch],
-    after_step: Callable[[Training, Terms, Rates], None] | None = None,
+    views_at: Callable[[int, int], ViewBatch],
+    after_step: AfterStep | None = None,
 ) -> None:
     """Train from ``training.state.step`` to ``training.steps``.
 
@@ -121,42 +170,39 @@ def fit(
     Args:
         training: networks, optimizer and state, changed in place.
         settings: schedules, weights, seed.
-        views_at: the views of a step.
+        views_at: the views of a step's microbatch.
         after_step: called after every step; logs, probes and checkpoints live there.
-
-    Raises:
-        DataError: if gradients stay infinite or undefined.
     """
-    pair, optimizer, state = training.pair, training.optimizer, training.state
-    pair.student.train()
-    while state.step < training.steps:
-        rates = rates_at(settings, (state.step + 1) / training.steps)
-        set_rates(optimizer, lr=rates.lr, weight_decay=rates.weight_decay, freeze_last=rates.freeze_last)
-        pair.student.backbone.reseed(derive(settings.seed, "drop path", state.step))
-        views = views_at(state.step)
-        terms = distil(pair, views, settings, temperature=rates.temperature, precision=training.precision)
-        torch.autograd.backward(terms.total)
-        norm, stepped = step_if_finite(optimizer, clip=settings.optimizer.clip)
-        if stepped:
-            pair.follow(rates.ema)
-        _note(state, terms, norm=norm, stepped=stepped)
+    training.pair.student.train()
+    while training.state.step < training.steps:
+        rates = rates_at(settings, (training.state.step + 1) / training.steps)
+        taught = take_step(training, settings, rates, views_at)
         if after_step is not None:
-            after_step(training, terms, rates)
+            after_step(training, taught, rates)
+        del taught  # the next step's targets are made when these are gone
 
 
-def _note(state: LoopState, terms: Terms, *, norm: float, stepped: bool) -> None:
-    state.step += 1
-    state.skipped_in_a_row = 0 if stepped else state.skipped_in_a_row + 1
-    if not stepped:
-        state.skipped += 1
-        if state.skipped_in_a_row >= SKIPS_IN_A_ROW:
-            raise DataError(
-                f"gradients were not finite in {SKIPS_IN_A_ROW} steps in a row, up to step {state.step}",
-                remedy="lower optimizer.lr, or look for broken chips; the run continues from its last checkpoint",
-            )
-        return
-    targets = terms.class_targets
-    entropy = -torch.special.xlogy(targets, targets).sum(-1).mean() / math.log(targets.shape[-1])
-    values = {name: float(value) for name, value in terms.parts.items()}
-    state.add({**values, "teacher_entropy": float(entropy), "grad_norm": norm})
-    state.used[targets.argmax(-1).cpu()] = True
+def take_step(
+    training: Training, settings: PretrainSettings, rates: Rates, views_at: Callable[[int, int], ViewBatch]
+) -> Taught:
+    """Teach, learn, step, follow; return what the teacher said (the patches' targets left out)."""
+    pair, state, world = training.pair, training.state, training.world
+    student, step = pair.student, state.step
+    set_rates(training.optimizer, lr=rates.lr * state.lr_factor, weight_decay=rates.weight_decay, backbone=rates.backbone)
+    mode = Mode(
+        temperature=rates.temperature, precision=training.precision, still=rates.still, frozen=rates.backbone == 0.0
+    )
+    batches = [views_at(step, piece) for piece in training.mine]
+    taught = teach(pair.teacher, batches, settings, mode=mode, reduce=world)
+    parts = []
+    for number, (piece, views) in enumerate(zip(training.mine, batches, strict=True)):
+        student.backbone.reseed(derive(settings.seed, "drop path", step, piece))
+        terms = learn(student, views, taught, settings, number=number, mode=mode)
+        torch.autograd.backward(terms.total / len(batches))
+        parts.append(terms.parts)
+    if not training.sharded:
+        world.average_gradients(student.parameters())
+    norm, finite = clip_and_step(training.optimizer, clip=settings.optimizer.clip)
+    pair.follow(rates.ema)  # of a step that was not made too: the student is where it was, and finite
+    state.record(torch.stack(parts).mean(0), norm, finite, taught.classes)
+    return Taught(taught.classes, taught.classes[:0], taught.class_tokens)

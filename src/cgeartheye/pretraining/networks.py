@@ -1,6 +1,6 @@
 """The student, and the teacher that follows it as an exponential moving average.
 
-R rows, D width, K prototypes.
+R rows, D width, d bottleneck, K prototypes.
 """
 
 from __future__ import annotations
@@ -9,32 +9,38 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from cgeartheye.models.heads.projection import ProjectionHead, initialise_head
 from cgeartheye.models.vit import VisionTransformer
-from cgeartheye.settings.pretrain import HeadSettings
+from cgeartheye.settings.pretrain_sections import HeadSettings
 
 
 class Learner(nn.Module):
-    """A backbone with one projection head for class tokens and one (perhaps the same) for patches."""
+    """A backbone with one projection head for class tokens and one (perhaps the same) for patches.
+
+    Args:
+        backbone: the network that is wanted in the end.
+        head: shape of the heads.
+        prototypes: K.
+        seed: of the heads' first values.
+    """
 
     centre_class: Tensor
     centre_patch: Tensor
 
-    def __init__(self, backbone: VisionTransformer, head: HeadSettings, *, seed: int) -> None:
+    def __init__(self, backbone: VisionTransformer, head: HeadSettings, *, prototypes: int, seed: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.class_head = _head(backbone.width, head, seed=seed, name="class")
-        self.patch_head = None if head.shared else _head(backbone.width, head, seed=seed, name="patch")
-        self.register_buffer("centre_class", torch.zeros(head.prototypes))
-        self.register_buffer("centre_patch", torch.zeros(head.prototypes))
+        self.class_head = _head(backbone.width, head, prototypes, seed=seed, name="class")
+        self.patch_head = None if head.shared else _head(backbone.width, head, prototypes, seed=seed, name="patch")
+        self.register_buffer("centre_class", torch.zeros(prototypes))
+        self.register_buffer("centre_patch", torch.zeros(prototypes))
 
-    def score(self, class_tokens: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Score (R, D) class tokens and (P, D) patches; returns (R, K) and (P, K) float32."""
-        if self.patch_head is None:  # one pass over the prototypes for both
-            both = self.class_head(torch.cat([class_tokens, patches])).float()
-            return both[: len(class_tokens)], both[len(class_tokens) :]
-        return self.class_head(class_tokens).float(), self.patch_head(patches).float()
+    @property
+    def of_patches(self) -> ProjectionHead:
+        """The head that hidden patches go through."""
+        return self.class_head if self.patch_head is None else self.patch_head
 
 
 class Pair(nn.Module):
@@ -47,17 +53,27 @@ class Pair(nn.Module):
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
-        """Move every parameter of the teacher: teacher = momentum * teacher + (1 - momentum) * student."""
-        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1.0 - momentum)
+        """Move every parameter of the teacher: teacher = momentum * teacher + (1 - momentum) * student.
+
+        Sharded parameters move shard by shard, without communication.
+        """
+        teacher, student = ([local(p) for p in learner.parameters()] for learner in (self.teacher, self.student))
+        torch._foreach_lerp_(teacher, student, 1.0 - momentum)
 
 
-def _head(width: int, settings: HeadSettings, *, seed: int, name: str) -> ProjectionHead:
+def local(value: Tensor) -> Tensor:
+    """Return this process's own part of a sharded tensor of any shape (...), or the tensor itself."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def _head(width: int, settings: HeadSettings, prototypes: int, *, seed: int, name: str) -> ProjectionHead:
     head = ProjectionHead(
         width,
         hidden=settings.hidden,
         bottleneck=settings.bottleneck,
-        prototypes=settings.prototypes,
+        prototypes=prototypes,
         layers=settings.layers,
+        normalise=settings.normalise,
     )
     initialise_head(head, seed=seed, name=name)
     return head

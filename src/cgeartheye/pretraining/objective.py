@@ -1,146 +1,222 @@
-"""The objective of one batch: class tokens across views and dates, hidden patches, spread.
+"""The objective of one step: class tokens across views and dates, hidden patches, spread.
 
-B batch, G global views, L local views, S season slots, N patches, R hidden patches, K prototypes, D width.
+A step has one or more microbatches in each process. All are taught first, because targets are balanced over all rows of all
+processes; then each is learned from, and its gradients are added up.
+
+B samples of a microbatch, G = 2 global views, L local views in all sizes, S season slots, N patches, R hidden patches,
+K prototypes, D width, d bottleneck.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cgeartheye.losses.class_token import global_loss, local_loss, season_loss, season_weights
 from cgeartheye.losses.koleo import koleo
-from cgeartheye.losses.patch import patch_loss
+from cgeartheye.losses.prototypes import prototype_cross_entropy
+from cgeartheye.losses.reduce import ALONE, Reduce
 from cgeartheye.losses.targets import centred, sinkhorn, updated_centre
-from cgeartheye.pretraining.networks import Learner, Pair
-from cgeartheye.pretraining.views import ViewBatch
+from cgeartheye.pretraining.batch import GLOBALS, ViewBatch
+from cgeartheye.pretraining.networks import Learner
 from cgeartheye.settings.pretrain import PretrainSettings
+
+PARTS = ("loss", "loss_global", "loss_local", "loss_season", "loss_patch", "koleo")
+"""What is logged of an objective, in the order of :attr:`Terms.parts`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What one batch costs.
+class Mode:
+    """How a step is computed.
 
     Args:
-        total: scalar with gradient.
-        parts: detached scalars by name, as the log has them.
-        class_targets: (G B, K) teacher probabilities of the class tokens.
-        class_tokens: (G B, D) the teacher's class tokens.
+        temperature: of the teacher now.
+        precision: arithmetic of the networks.
+        still: whether prototypes get no gradient.
+        frozen: whether the backbone gets none.
     """
 
-    total: Tensor
-    parts: dict[str, Tensor]
-    class_targets: Tensor
-    class_tokens: Tensor
+    temperature: float
+    precision: torch.dtype = torch.float32
+    still: bool = False
+    frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """The teacher's side: class targets (G, B, K), patch targets (R, K), class tokens (G B, D)."""
+    """The teacher's side of a process's microbatches, one after the other.
+
+    Args:
+        classes: (G B a microbatch, K) targets of class tokens.
+        patches: (R a microbatch, K) targets of hidden patches.
+        class_tokens: (G B a microbatch, D) before the head.
+    """
 
     classes: Tensor
     patches: Tensor
     class_tokens: Tensor
 
 
-def distil(pair: Pair, views: ViewBatch, settings: PretrainSettings, *, temperature: float, precision: torch.dtype) -> Terms:
-    """Compute every term for one batch.
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one microbatch costs.
 
     Args:
-        pair: student and teacher.
+        total: scalar with gradient.
+        parts: (6,) detached, as :data:`PARTS` names them.
+    """
+
+    total: Tensor
+    parts: Tensor
+
+
+@torch.no_grad()
+def teach(
+    teacher: Learner, batches: Sequence[ViewBatch], settings: PretrainSettings, *, mode: Mode, reduce: Reduce = ALONE
+) -> Taught:
+    """Return the teacher's targets for whole global views and for the patches hidden from the student.
+
+    Args:
+        teacher: its running centres are moved where targets are centred.
+        batches: the microbatches of this process.
+        settings: kind of the targets.
+        mode: temperature and arithmetic.
+        reduce: over the processes that share the step.
+    """
+    tokens, hidden = [], []
+    for views in batches:
+        with _arithmetic(views.globals_, mode):
+            features = teacher.backbone(views.globals_.flatten(0, 1))
+        tokens.append(features.class_token)
+        hidden.append(features.patches.flatten(0, 2)[views.hidden])
+    class_tokens = torch.cat(tokens)
+    with _arithmetic(class_tokens, mode):
+        scores = [_scores(teacher.class_head(class_tokens), mode), _scores(teacher.of_patches(torch.cat(hidden)), mode)]
+    if settings.loss.targets == "sinkhorn":
+        classes, patches = (sinkhorn(each, temperature=mode.temperature, reduce=reduce) for each in scores)
+        return Taught(classes, patches, class_tokens)
+    centres = (teacher.centre_class, teacher.centre_patch)
+    moved = [updated_centre(centre, each, reduce=reduce) for centre, each in zip(centres, scores, strict=True)]
+    classes, patches = (centred(s, c, temperature=mode.temperature) for s, c in zip(scores, centres, strict=True))
+    for centre, value in zip(centres, moved, strict=True):
+        centre.copy_(value)
+    return Taught(classes, patches, class_tokens)
+
+
+def learn(student: Learner, views: ViewBatch, taught: Taught, settings: PretrainSettings, *, number: int, mode: Mode) -> Terms:
+    """Compute every term of one microbatch.
+
+    Args:
+        student: in training mode.
         views: of B samples.
-        settings: weights and kinds of the terms.
-        temperature: of the teacher now.
-        precision: arithmetic of the networks.
+        taught: by the teacher for all microbatches of this process.
+        settings: weights of the terms.
+        number: of this microbatch in the process, from 0.
+        mode: arithmetic, and what gets gradients.
 
     Returns:
         the weighted sum and its parts.
 
     Source: DINOv2 (arXiv 2304.07193) for global, local, patch and spread; CGEarthEye (arXiv 2507.00356) for the season.
     """
-    device = views.globals_.device.type
-    with torch.autocast(device, dtype=precision, enabled=precision != torch.float32):
-        taught = teach(pair.teacher, views, settings, temperature=temperature)
-        log_probs, patch_log_probs, global_tokens = study(pair.student, views, settings)
     G, B = views.globals_.shape[:2]
-    L = len(views.locals_)
-    seen, of_locals, of_season = log_probs[: G * B], log_probs[G * B : (G + L) * B], log_probs[(G + L) * B :]
-    zero = seen.new_zeros(())
-    weights = season_weights(views.place, views.filled, batch=B)
+    L, S = sum(len(part) for part in views.locals_), len(views.season)
+    class_tokens, hidden = _see(student, views, mode)
+    with _arithmetic(class_tokens, mode):
+        rows, prototypes = student.class_head(class_tokens, still=mode.still)
+        patch_rows, patch_prototypes = student.of_patches(hidden, still=mode.still)
+    weights = term_weights(settings, locals_=L, season=S > 0)
+    index, weight = _pairs(views, weights, first=number * G * B)
+    seen, rest = rows[: G * B].to(mode.precision), rows[G * B :].to(mode.precision)
+    student_t = settings.loss.student_temperature
+    crossed, each_global = prototype_cross_entropy(
+        seen, prototypes, taught.classes, index[0], weight[0], temperature=student_t
+    )
+    total = crossed
+    each_rest = crossed.new_zeros(0)
+    if L + S:
+        others, each_rest = prototype_cross_entropy(rest, prototypes, taught.classes, index[1], weight[1], temperature=student_t)
+        total = total + others
+    R = len(views.hidden)
+    loss_patch = crossed.new_zeros(())
+    if R:
+        own = torch.arange(number * R, (number + 1) * R, device=hidden.device)[None]
+        patch_weight = views.hidden_weight * weights["loss_patch"]
+        masked, each_patch = prototype_cross_entropy(
+            patch_rows.to(mode.precision), patch_prototypes, taught.patches, own, patch_weight, temperature=student_t
+        )
+        total, loss_patch = total + masked, (each_patch * views.hidden_weight).sum()
+    spread = torch.stack([koleo(tokens) for tokens in class_tokens[: G * B].view(G, B, -1)]).sum()
+    total = total + weights["koleo"] * spread
     parts = {
-        "loss_global": global_loss(seen.view(G, B, -1), taught.classes),
-        "loss_local": local_loss(of_locals.view(L, B, -1), taught.classes) if L else zero,
-        "loss_season": season_loss(of_season, taught.classes, place=views.place, weight=weights) if len(weights) else zero,
-        "loss_patch": patch_loss(patch_log_probs, taught.patches, masks=views.masks.flatten(0, 1)),
-        "koleo": torch.stack([koleo(tokens) for tokens in global_tokens.view(G, B, -1)]).sum(),
+        "loss": total,
+        "loss_global": each_global.mean(),
+        "loss_local": each_rest[: L * B].mean() if L else crossed.new_zeros(()),
+        "loss_season": (each_rest[L * B :] * views.season_weight).sum(),
+        "loss_patch": loss_patch,
+        "koleo": spread,
     }
-    total = combine(parts, settings, counts=(G, L, settings.season.views if len(weights) else 0))
-    detached = {"loss": total.detach(), **{name: value.detach() for name, value in parts.items()}}
-    return Terms(total=total, parts=detached, class_targets=taught.classes.flatten(0, 1), class_tokens=taught.class_tokens)
+    return Terms(total=total, parts=torch.stack([parts[name].detach().to(torch.float32) for name in PARTS]))
 
 
-def combine(parts: dict[str, Tensor], settings: PretrainSettings, *, counts: tuple[int, int, int]) -> Tensor:
-    """Weigh the parts.
+def term_weights(settings: PretrainSettings, *, locals_: int, season: bool) -> dict[str, float]:
+    """Return the weight of every part of the loss.
 
-    Every pair of a teacher and a student view of the anchor date has the same weight, and their sum is 1. Seasonal pairs are
-    a term of their own (``add``), or join that mean in place of local pairs (``replace``).
+    Every pair of a teacher and a student view of the anchor date has the same share, and the shares sum to 1. Seasonal pairs
+    are a term of their own (``add``), or join that mean in place of local pairs (``replace``).
 
     Args:
-        parts: scalars ``loss_global``, ``loss_local``, ``loss_season``, ``loss_patch``, ``koleo``.
-        settings: weights.
-        counts: global, local and seasonal views a sample.
-
-    Returns:
-        scalar.
+        settings: the user's weights.
+        locals_: local views a sample.
+        season: whether there are season slots.
     """
-    G, L, S = counts
-    pairs, class_sum = G * (G - 1) + G * L, G * (G - 1) * parts["loss_global"] + G * L * parts["loss_local"]
-    season = settings.season.weight * parts["loss_season"]
-    if settings.season.mode == "replace":
-        class_term = (class_sum + G * S * season) / (pairs + G * S)
-    else:
-        class_term = class_sum / pairs + season
-    loss = settings.loss
-    return class_term + loss.patch_weight * parts["loss_patch"] + loss.koleo_weight * parts["koleo"]
+    G, loss, S = GLOBALS, settings.loss, settings.season.views
+    replaces = settings.season.mode == "replace" and season
+    pairs = G * (G - 1) + G * locals_ + (G * S if replaces else 0)
+    return {
+        "loss_global": loss.global_weight * G * (G - 1) / pairs,
+        "loss_local": loss.local_weight * G * locals_ / pairs,
+        "loss_season": settings.season.weight * ((G * S / pairs if replaces else 1.0) if season else 0.0),
+        "loss_patch": loss.patch_weight,
+        "koleo": loss.koleo_weight,
+    }
 
 
-@torch.no_grad()
-def teach(teacher: Learner, views: ViewBatch, settings: PretrainSettings, *, temperature: float) -> Taught:
-    """Return the teacher's targets for whole global views and for the patches hidden from the student."""
+def _pairs(views: ViewBatch, weights: dict[str, float], *, first: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return who teaches whom, for the global views' rows and for all others: indices (T, rows) and weights (rows,).
+
+    A global view is taught by the other one only (no diagonal); local and seasonal views by both of their sample.
+    """
+    device = views.globals_.device
     G, B = views.globals_.shape[:2]
-    tokens = teacher.backbone(views.globals_.flatten(0, 1))
-    hidden = tokens.patches.flatten(1, 2)[views.masks.flatten(0, 1)]  # (R, D)
-    class_scores, patch_scores = teacher.score(tokens.class_token, hidden)
-    if settings.loss.targets == "sinkhorn":
-        classes = sinkhorn(class_scores, temperature=temperature)
-        patches = sinkhorn(patch_scores, temperature=temperature) if len(patch_scores) else patch_scores
-    else:
-        classes = centred(class_scores, teacher.centre_class, temperature=temperature)
-        patches = centred(patch_scores, teacher.centre_patch, temperature=temperature)
-        teacher.centre_class.copy_(updated_centre(teacher.centre_class, class_scores))
-        if len(patch_scores):
-            teacher.centre_patch.copy_(updated_centre(teacher.centre_patch, patch_scores))
-    return Taught(classes.view(G, B, -1), patches, tokens.class_token)
+    L = sum(len(part) for part in views.locals_)
+    row = torch.arange(G * B, device=device)
+    other = first + (row + B) % (G * B)
+    sample = torch.cat([torch.arange(B, device=device).repeat(L), views.place])  # (L B + S,)
+    both = first + torch.stack([sample, sample + B])
+    of_globals = torch.full((G * B,), weights["loss_global"] / (G * B), device=device)
+    of_locals = torch.full((L * B,), weights["loss_local"] / max(L * B, 1), device=device)
+    return (other[None], both), (of_globals, torch.cat([of_locals, views.season_weight * weights["loss_season"]]))
 
 
-def study(student: Learner, views: ViewBatch, settings: PretrainSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the student's log-probabilities and class tokens.
+def _see(student: Learner, views: ViewBatch, mode: Mode) -> tuple[Tensor, Tensor]:
+    """Pass all views at once; return class tokens (G B + L B + S, D) and the hidden patches' tokens (R, D)."""
+    kinds: list[tuple[Tensor, Tensor | None]] = [(views.globals_.flatten(0, 1), views.masks.flatten(0, 1))]
+    kinds += [(images, None) for images in (*(part.flatten(0, 1) for part in views.locals_), views.season) if len(images)]
+    with torch.set_grad_enabled(not mode.frozen), _arithmetic(views.globals_, mode):
+        features = student.backbone.forward_views([images for images, _ in kinds], [mask for _, mask in kinds])
+    hidden = features[0].patches.flatten(0, 2)[views.hidden]
+    return torch.cat([f.class_token for f in features]), hidden
 
-    Returns:
-        (G B + L B + S, K) of class tokens in the order global, local, season; (R, K) of hidden patches; (G B, D) class
-        tokens of the global views before the head.
-    """
-    masks = views.masks.flatten(0, 1)  # (G B, N)
-    kinds: list[tuple[Tensor, Tensor | None]] = [(views.globals_.flatten(0, 1), masks)]
-    kinds += [(images, None) for images in (views.locals_.flatten(0, 1), views.season) if len(images)]
-    features = student.backbone.forward_views([images for images, _ in kinds], [mask for _, mask in kinds])
-    hidden = features[0].patches.flatten(1, 2)[masks]  # (R, D)
-    class_scores, patch_scores = student.score(torch.cat([f.class_token for f in features]), hidden)
-    temperature = settings.loss.student_temperature
-    return (
-        torch.log_softmax(class_scores / temperature, dim=-1),
-        torch.log_softmax(patch_scores / temperature, dim=-1),
-        features[0].class_token,
-    )
+
+def _scores(headed: tuple[Tensor, Tensor], mode: Mode) -> Tensor:
+    rows, prototypes = headed
+    with torch.autocast(rows.device.type, enabled=False):
+        return rows.to(mode.precision) @ prototypes.to(mode.precision).T
+
+
+def _arithmetic(value: Tensor, mode: Mode) -> torch.autocast:
+    half = mode.precision in {torch.bfloat16, torch.float16}
+    return torch.autocast(value.device.type, dtype=mode.precision if half else torch.bfloat16, enabled=half)

@@ -1,11 +1,11 @@
 """From chips to what the networks see: global, local and seasonal views, and the masks.
 
-B batch, G = 2 global views, L local views, S season slots, N patches of a global view.
+M microbatches a step, B samples and S season slots each; V views of one kind, F filled slots, N patches of a global view.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -13,39 +13,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cgeartheye.pretraining.chips import Chips
+from cgeartheye.errors import InputError
+from cgeartheye.models.vit import patch_grid
+from cgeartheye.pretraining.batch import GLOBALS, ViewBatch
+from cgeartheye.pretraining.chips import Chips, Picture, padded
 from cgeartheye.pretraining.places import Drawn, Places
-from cgeartheye.settings.pretrain import JitterSettings, PretrainSettings
+from cgeartheye.settings.pretrain import PretrainSettings
+from cgeartheye.transforms.blur import BlurPolicy, blur, draw_sigmas
 from cgeartheye.transforms.colour import JitterPolicy, draw_factors, jitter
 from cgeartheye.transforms.crops import Boxes, CropPolicy, crop, draw_boxes
-from cgeartheye.transforms.masks import MaskPolicy, draw_masks
+from cgeartheye.transforms.masks import MaskPolicy, draw_masks, hidden_patches
 
-GLOBALS: Final = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ViewBatch:
-    """All views of a batch.
-
-    Args:
-        globals_: (G, B, 3, H, W) float32 in [0, 1], of the anchor date.
-        locals_: (L, B, 3, h, w) float32 in [0, 1], of the anchor date.
-        season: (S, 3, h, w) float32 in [0, 1], of other dates; rows of empty slots are ignored.
-        place: (S,) int64 row of the batch that a slot belongs to.
-        filled: (S,) bool.
-        masks: (G, B, N) bool, True where the student's global view is hidden.
-    """
-
-    globals_: Tensor
-    locals_: Tensor
-    season: Tensor
-    place: Tensor
-    filled: Tensor
-    masks: Tensor
+ROOM: Final = 2.0
+"""A seasonal view is cut from a chip decoded at a smaller size if the cut keeps this many times the view's side in pixels."""
 
 
 class ViewMaker:
-    """Makes the views of any step; every draw is a function of (seed, sample number, view).
+    """Makes the views of any microbatch of any step, in any process.
+
+    Every draw is a function of (seed, sample number, view); which views hide how many patches, and which seasonal views find a
+    slot, is one of (seed, samples of the microbatch).
 
     Args:
         places: what a sample is made of.
@@ -53,93 +40,163 @@ class ViewMaker:
         settings: sizes, scales and policies.
         patch_px: of the backbone.
         device: where views are cut.
+        pieces: M, microbatches a step.
+        mine: the microbatches that this process makes, in its order, so that it decodes ahead; None: all.
+
+    Raises:
+        InputError: if the batch is not ``pieces`` equal microbatches.
     """
 
-    def __init__(self, places: Places, chips: Chips, *, settings: PretrainSettings, patch_px: int, device: torch.device) -> None:
+    def __init__(  # noqa: PLR0913 - what to make, out of what, where, and which share of it
+        self,
+        places: Places,
+        chips: Chips,
+        *,
+        settings: PretrainSettings,
+        patch_px: int,
+        device: torch.device,
+        pieces: int = 1,
+        mine: Sequence[int] | None = None,
+    ) -> None:
+        if settings.batch % pieces:
+            raise InputError(
+                f"a batch of {settings.batch} samples is not {pieces} equal microbatches",
+                remedy="set pretrain.batch to a multiple, or pretrain.microbatch to a divisor of it",
+            )
         self._places, self._chips, self._settings, self.device = places, chips, settings, device
-        self.slots = places.slots(settings.batch)
+        self._pieces, self._mine = pieces, tuple(range(pieces) if mine is None else mine)
+        self.microbatch = settings.batch // pieces
+        self.slots = places.slots(self.microbatch)
         replaced = settings.season.views if settings.season.mode == "replace" and self.slots else 0
-        self.locals = settings.views.locals - replaced
-        side = -(-settings.views.global_px // patch_px)
-        self._grid = (side, side)
-        views, season = settings.views, settings.season
-        self._policies = {
-            "global": CropPolicy(scale=views.global_scale, aspect=views.aspect, turns=views.turns),
-            "local": CropPolicy(scale=views.local_scale, aspect=views.aspect, turns=views.turns),
-            "season": CropPolicy(scale=season.scale, aspect=views.aspect, turns=views.turns),
-        }
-        self._jitter = _jitter_policy(views.jitter)
-        self._masks = MaskPolicy(share_of_views=settings.masks.share_of_views, ratio=settings.masks.ratio)
+        self.locals = settings.local.views - replaced
+        side = settings.views.global_px
+        self._grid = patch_grid(side, side, patch_px)
+        self._recent: dict[int, tuple[Drawn, ...]] = {}
+        self._set_policies(settings)
 
-    def __call__(self, step: int) -> ViewBatch:
-        """Make the views of step ``step``, counted from 0, and begin to decode the chips of the next one."""
-        drawn = self._draw(step)
-        pixels, sizes = self._chips.get(np.concatenate([drawn.anchors, drawn.season]))
-        if not self._chips.keeps:
-            following = self._draw(step + 1)
-            self._chips.ask(np.concatenate([following.anchors, following.season]))
-        B = len(drawn.anchors)
-        images = torch.from_numpy(pixels).to(self.device).float().div_(255)
-        views = self._settings.views
-        globals_ = self._cut("global", GLOBALS, images[:B], sizes[:B], samples=drawn.samples, side=views.global_px)
-        locals_ = self._cut("local", self.locals, images[:B], sizes[:B], samples=drawn.samples, side=views.local_px)
+    def __call__(self, step: int, piece: int) -> ViewBatch:
+        """Make the views of microbatch ``piece`` of step ``step``, both counted from 0, and begin to decode what comes next.
+
+        The seasonal weights sum to less than the contract says by the slots whose chip, or its anchor, is left out as broken.
+
+        Raises:
+            DataError: if no chip at all can be decoded.
+        """
+        drawn = self._draw(step)[piece]
+        divisors = self._divisors(drawn)
+        anchors = self._chips.fetch(drawn.anchors)
+        others = self._chips.fetch(drawn.season[drawn.filled], divisors)
+        self._ask_for_the_next(step, piece)
+        pixels, sizes = padded(anchors)
+        images = self._moved(pixels)
         masks = draw_masks(self._masks, self._grid, seed=self._settings.seed, samples=drawn.samples, views=GLOBALS)
+        hidden, hidden_weight = hidden_patches(masks)
+        globals_ = self._of_anchors("global", range(GLOBALS), images, sizes, samples=drawn.samples)
+        locals_ = [self._of_anchors("local", views, images, sizes, samples=drawn.samples) for views in self._local_views()]
         return ViewBatch(
             globals_=globals_,
-            locals_=locals_,
-            season=self._season(drawn, images[B:], sizes[B:]),
-            place=torch.from_numpy(drawn.place.copy()).to(self.device),
-            filled=torch.from_numpy(drawn.filled).to(self.device),
-            masks=masks.to(self.device),
+            locals_=tuple(locals_),
+            season=self._season(drawn, others, divisors),
+            place=self._moved(drawn.place),
+            season_weight=self._moved(drawn.weight * self._true_pairs(drawn, anchors, others)),
+            masks=self._moved(masks),
+            hidden=self._moved(hidden),
+            hidden_weight=self._moved(hidden_weight),
         )
 
-    def _draw(self, step: int) -> Drawn:
-        first = step * self._settings.batch
-        samples = np.arange(first, first + self._settings.batch, dtype=np.int64)
-        return self._places.draw(samples, seed=self._settings.seed, slots=self.slots)
+    def _set_policies(self, settings: PretrainSettings) -> None:
+        views, local, season = settings.views, settings.local, settings.season
+        scales = {"global": views.global_scale, "local": local.scale, "season": season.scale}
+        self._crops = {kind: CropPolicy(scale=scale, aspect=views.aspect, turns=views.turns) for kind, scale in scales.items()}
+        self._jitter = JitterPolicy(**views.jitter.model_dump())
+        self._blur = BlurPolicy(**views.blur.model_dump())
+        self._masks = MaskPolicy(**settings.masks.model_dump())
+        self._season_px = season.size_px or max(local.sizes_px)
 
-    def _cut(
-        self, kind: str, count: int, images: Tensor, sizes: NDArray[np.int64], *, samples: NDArray[np.int64], side: int
+    def _draw(self, step: int) -> tuple[Drawn, ...]:
+        """Draw all microbatches of a step, because a seasonal weight depends on all places of the step; two steps are kept."""
+        if step not in self._recent:
+            first = step * self._settings.batch
+            samples = np.arange(first, first + self._settings.batch, dtype=np.int64).reshape(self._pieces, self.microbatch)
+            self._recent = dict(list(self._recent.items())[-1:])
+            self._recent[step] = self._places.draw(samples, seed=self._settings.seed, slots=self.slots)
+        return self._recent[step]
+
+    def _ask_for_the_next(self, step: int, piece: int) -> None:
+        if piece not in self._mine:
+            return
+        position = self._mine.index(piece) + 1
+        later, position = divmod(position, len(self._mine))
+        drawn = self._draw(step + later)[self._mine[position]]
+        self._chips.ask(drawn.anchors)
+        self._chips.ask(drawn.season[drawn.filled], self._divisors(drawn))
+
+    def _local_views(self) -> Iterator[list[int]]:
+        """Yield for each size the local views of it: view l has size ``sizes_px[l % len(sizes_px)]``."""
+        sizes = self._settings.local.sizes_px
+        of_view = [sizes[view % len(sizes)] for view in range(self.locals)]
+        for size in dict.fromkeys(of_view):
+            yield [view for view, other in enumerate(of_view) if other == size]
+
+    def _of_anchors(
+        self, kind: str, views: Sequence[int], images: Tensor, sizes: NDArray[np.int64], *, samples: NDArray[np.int64]
     ) -> Tensor:
-        """Return (count, B, 3, side, side) views of one kind, colours changed."""
-        if not count:
-            return torch.zeros(0, len(images), 3, side, side, device=images.device)
-        names = tuple(f"{kind}/{number}" for number in range(count))
-        boxes = draw_boxes(self._policies[kind], sizes, seed=self._settings.seed, names=names, samples=samples)
+        """Return (V, B, 3, side, side) views of one size of the anchor date: cut, then blurred, then changed in colour."""
+        names, seed = tuple(f"{kind}/{view}" for view in views), self._settings.seed
+        local_px = self._settings.local.sizes_px
+        side = self._settings.views.global_px if kind == "global" else local_px[views[0] % len(local_px)]
+        boxes = draw_boxes(self._crops[kind], sizes, seed=seed, names=names, samples=samples)
         cut = crop(images, boxes, side=side)
-        factors = draw_factors(self._jitter, seed=self._settings.seed, names=names, samples=samples)
-        return jitter(cut.flatten(0, 1), factors.flatten(0, 1)).view_as(cut)
+        flat = blur(cut.flatten(0, 1), draw_sigmas(self._blur, seed=seed, names=names, samples=samples).reshape(-1))
+        factors = draw_factors(self._jitter, seed=seed, names=names, samples=samples)
+        return jitter(flat, self._moved(factors).flatten(0, 1)).view_as(cut)
 
-    def _season(self, drawn: Drawn, images: Tensor, sizes: NDArray[np.int64]) -> Tensor:
-        """Return (S, 3, side, side) views of other dates."""
-        season = self._settings.season
-        side = season.size_px or self._settings.views.local_px
-        if not len(images):
-            return torch.zeros(0, 3, side, side, device=images.device)
-        samples = drawn.samples[drawn.place]
-        names = tuple(f"season/{number}" for number in range(season.views))
-        rows = np.arange(len(samples))
-        boxes = draw_boxes(self._policies["season"], sizes, seed=self._settings.seed, names=names, samples=samples)
-        views = crop(images, _one_each(boxes, drawn.order), side=side)[0]
-        if not season.jitter:
+    def _season_boxes(self, drawn: Drawn, sizes: NDArray[np.int64]) -> Boxes:
+        """Draw the box of each filled slot, (F, 1), in chips of ``sizes`` (F, 2)."""
+        place, order = drawn.place[drawn.filled], drawn.order[drawn.filled]
+        names = tuple(f"season/{view}" for view in range(self._settings.season.views))
+        policy, samples = self._crops["season"], drawn.samples[place]
+        boxes = draw_boxes(policy, sizes, seed=self._settings.seed, names=names, samples=samples)
+        return boxes.one_each(order)
+
+    def _divisors(self, drawn: Drawn) -> NDArray[np.int64]:
+        """Return at which size the chip of each filled slot is decoded, (F,): a function of the draw and the index."""
+        rows = drawn.season[drawn.filled]
+        boxes = self._season_boxes(drawn, self._chips.sizes(rows))
+        cut_px = np.minimum(boxes.height, boxes.width)[:, 0]
+        return self._chips.divisors(rows, cut_px, least_px=ROOM * self._season_px)
+
+    def _season(self, drawn: Drawn, others: list[Picture], divisors: NDArray[np.int64]) -> Tensor:
+        """Return (S, 3, side, side) views of other dates, cut only, or also changed in colour; empty slots are black."""
+        views = torch.zeros(self.slots, 3, self._season_px, self._season_px, device=self.device)
+        if not len(others):
             return views
+        boxes = self._season_boxes(drawn, np.array([picture.full for picture in others], dtype=np.int64))
+        for divisor in np.unique(divisors):
+            chosen = np.flatnonzero(divisors == divisor)
+            pictures = [others[slot] for slot in chosen]
+            pixels, sizes = padded(pictures)
+            full = np.array([picture.full for picture in pictures], dtype=np.int64)
+            cut = crop(self._moved(pixels), boxes.rows(chosen).reduced(full, sizes), side=self._season_px)
+            views.index_copy_(0, self._moved(chosen), cut[0])
+        return self._recoloured(drawn, views) if self._settings.season.jitter else views
+
+    def _recoloured(self, drawn: Drawn, views: Tensor) -> Tensor:
+        names = tuple(f"season/{view}" for view in range(self._settings.season.views))
+        samples = drawn.samples[drawn.place]
         factors = draw_factors(self._jitter, seed=self._settings.seed, names=names, samples=samples)
-        return jitter(views, factors[drawn.order, rows])
+        return jitter(views, self._moved(factors[drawn.order, np.arange(self.slots)]))
 
+    def _true_pairs(self, drawn: Drawn, anchors: list[Picture], others: list[Picture]) -> NDArray[np.float32]:
+        """Return (S,) 0 where a broken chip was replaced by one of another place, or by the anchor itself, else 1."""
+        true = np.ones(self.slots, dtype=np.float32)
+        anchor = np.array([picture.row for picture in anchors])[drawn.place[drawn.filled]]
+        other = np.array([picture.row for picture in others], dtype=np.int64)
+        place = self._places.place_of_row
+        true[drawn.filled] = (place[anchor] == place[other]) & (anchor != other)
+        return true
 
-def _one_each(boxes: Boxes, view: NDArray[np.int64]) -> Boxes:
-    """Keep for each row the box of one view: (S, V) boxes -> (S, 1)."""
-    rows = np.arange(len(view))
-    parts = (boxes.top, boxes.left, boxes.height, boxes.width, boxes.turn)
-    top, left, height, width, turn = (part[rows, view][:, None] for part in parts)
-    return Boxes(top=top, left=left, height=height, width=width, turn=turn)
-
-
-def _jitter_policy(settings: JitterSettings) -> JitterPolicy:
-    return JitterPolicy(
-        brightness=settings.brightness,
-        contrast=settings.contrast,
-        saturation=settings.saturation,
-        channel_gain=settings.channel_gain,
-        share=settings.share,
-    )
+    def _moved(self, array: NDArray[np.generic]) -> Tensor:
+        """Return an array on the device, without waiting for it to arrive."""
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor.to(self.device)

@@ -1,127 +1,50 @@
-"""What is seen of a run while it goes on: log lines, probes, checkpoints.
-
-M chips of a probe, D width.
-"""
+"""What is seen of a run while it goes on: log lines, alarms, probes, checkpoints, and when to go back."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from cgeartheye.models.vit import VisionTransformer
-from cgeartheye.pretraining.chips import Chips
-from cgeartheye.pretraining.loop import Rates, Training
-from cgeartheye.pretraining.objective import Terms
-from cgeartheye.seeding import stream
+from cgeartheye.errors import DataError
+from cgeartheye.files import write_json
+from cgeartheye.pretraining.alarms import alarms, as_columns
+from cgeartheye.pretraining.loop import Look, Rates, Training
+from cgeartheye.pretraining.objective import Taught
+from cgeartheye.pretraining.probe import Probe, effective_rank
+from cgeartheye.pretraining.start import Guard
+from cgeartheye.progress import Progress
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.shards.reader import ShardReader
-from cgeartheye.training.checkpoint import prune_checkpoints, save_checkpoint
-from cgeartheye.training.run_log import RunLog
-from cgeartheye.transforms.crops import Boxes, crop
+from cgeartheye.shards.sampler import sample_index
+from cgeartheye.training.checkpoint import Saver, prune_checkpoints
+from cgeartheye.training.run_log import RunLog, read_lines
+from cgeartheye.training.trackers import Tracker
 
-PROBE_ZOOM: Final = 1.5
-"""Chips are probed at this multiple of the global view, where features are best [ours]."""
-NEIGHBOURS: Final = 20
-_TEMPERATURE: Final = 0.07
-_PROBE_BATCH: Final = 32
-
-
-@torch.no_grad()
-def effective_rank(features: Tensor) -> float:
-    """Return exp(entropy of the normalised singular values) of (M, D) features, between 1 and min(M, D).
-
-    Source: Garrido et al., RankMe, arXiv 2210.02885.
-    """
-    values = torch.linalg.svdvals(features.float())
-    share = values / values.sum().clamp(min=1e-12)
-    return float(torch.exp(-torch.special.xlogy(share, share).sum()))
+SETBACK_SKIPS: Final = 3
+"""Steps that could not be made, among the last :data:`SETBACK_STEPS`, after which a run goes back [ours]."""
+SETBACK_STEPS: Final = 100
+_BEST: Final = "probe_patch"
 
 
-@torch.no_grad()
-def leave_one_out(features: Tensor, labels: Tensor) -> float:
-    """Return the accuracy of a vote of the 20 nearest other rows, by cosine, weighted exp(cosine / 0.07).
+class SetbackError(Exception):
+    """Too many steps could not be made: the run should go back to a checkpoint.
 
     Args:
-        features: (M, D) float.
-        labels: (M,) int64.
-
-    Returns:
-        share of rows whose label wins the vote.
-    """
-    rows = F.normalize(features.float(), dim=-1)
-    similar = rows @ rows.T
-    similar.fill_diagonal_(-2.0)
-    near, index = similar.topk(min(NEIGHBOURS, len(rows) - 1), dim=1)
-    votes = F.one_hot(labels[index], int(labels.max()) + 1) * torch.exp(near / _TEMPERATURE)[..., None]
-    return float((votes.sum(1).argmax(1) == labels).float().mean())
-
-
-class Probe:
-    """Nearest neighbours among some training chips that have a label, or else a land cover.
-
-    Args:
-        reader: the shards.
-        chips: decoded pictures.
-        settings: number of chips, view size, seed.
+        first: number of the first of these steps, counted from 0 within the phase.
+        evidence: where what is known of them was written.
     """
 
-    def __init__(self, reader: ShardReader, chips: Chips, settings: PretrainSettings) -> None:
-        self._chips = chips
-        self._size_px = round(settings.views.global_px * PROBE_ZOOM)
-        self.labels_from, column = _labels(reader)
-        first = reader.starts()
-        known = first[column.is_valid().to_numpy(zero_copy_only=False)[first]]
-        chosen = stream(settings.seed, "probe chips").permutation(known)[: settings.watch.probe_chips]
-        self.rows: NDArray[np.int64] = np.sort(chosen)
-        names = column.take(pa.array(self.rows)).to_pylist()
-        classes = sorted(set(names))
-        self.labels = torch.tensor([classes.index(name) for name in names], dtype=torch.int64)
-        self.useful = len(classes) > 1
-
-    @torch.no_grad()
-    def measure(self, backbone: VisionTransformer) -> dict[str, float | str]:
-        """Return accuracies of the class token and of mean and deviation of the patches, and the class tokens' rank."""
-        device = backbone.cls_token.device
-        classes, patches = [], []
-        for rows in np.array_split(self.rows, -(-len(self.rows) // _PROBE_BATCH)):
-            features = backbone(_whole(*self._chips.get(rows), side=self._size_px).to(device))
-            tokens = features.patches.flatten(1, 2).float()  # (M, N, D)
-            classes.append(features.class_token.float().cpu())
-            patches.append(torch.cat([tokens.mean(1), tokens.std(1)], dim=1).cpu())
-        class_tokens = torch.cat(classes)
-        return {
-            "probe_class": leave_one_out(class_tokens, self.labels),
-            "probe_patch": leave_one_out(torch.cat(patches), self.labels),
-            "probe_rank": effective_rank(class_tokens),
-            "probe_labels": self.labels_from,
-            "probe_chips": len(self.rows),
-        }
-
-
-def _labels(reader: ShardReader) -> tuple[str, pa.ChunkedArray]:
-    """Return the first column of the index that knows any label, and its name."""
-    for name in ("label", "land_cover"):
-        column = reader.table([name])[name]
-        if column.null_count < len(column):
-            return name, column
-    return "none", column
-
-
-def _whole(pixels: NDArray[np.uint8], sizes: NDArray[np.int64], *, side: int) -> Tensor:
-    """Resize whole pictures (M, 3, H, W) uint8 to (M, 3, side, side) float32 in [0, 1]."""
-    zero = np.zeros((len(sizes), 1), dtype=np.int64)
-    boxes = Boxes(top=zero, left=zero, height=sizes[:, :1], width=sizes[:, 1:], turn=zero)
-    return crop(torch.from_numpy(pixels), boxes, side=side)[0]
+    def __init__(self, first: int, evidence: Path) -> None:
+        super().__init__(f"steps from {first} on, see {evidence}")
+        self.first, self.evidence = first, evidence
 
 
 @dataclass
@@ -143,98 +66,231 @@ class Clock:
         return lap
 
 
-class Watch:
-    """Called after every step: advances the bar, logs, probes and saves when it is time.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sinks:
+    """Where a process writes to; every process but the leading one has neither log nor tracker.
 
     Args:
         folder: of the stage.
-        settings: when to do what.
         log: ``metrics.jsonl``.
-        probe: or None.
-        clock: seconds so far.
+        tracker: TensorBoard and the like.
+        saver: of checkpoints.
+        progress: the user's listener.
         advance: of the progress bar.
     """
 
-    def __init__(
+    folder: Path
+    log: RunLog | None
+    tracker: Tracker | None
+    saver: Saver
+    progress: Progress
+    advance: Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a phase stands in the whole run.
+
+    Args:
+        number: of the phase, from 0.
+        first_step: steps of the phases before.
+        first_sample: samples of the phases before.
+    """
+
+    number: int = 0
+    first_step: int = 0
+    first_sample: int = 0
+
+
+class Watch:
+    """Called after every step: advances the bar, looks, logs, probes and saves when it is time.
+
+    Args:
+        settings: of the phase.
+        position: of the phase in the run.
+        sinks: where to write.
+        probe: or None.
+        reader: the shards, to name the places of steps that could not be made.
+        prototypes: K.
+        clock: seconds so far.
+    """
+
+    def __init__(  # noqa: PLR0913 - where it stands, what it looks at, where it writes
         self,
-        folder: Path,
         settings: PretrainSettings,
         *,
-        log: RunLog,
+        position: Position,
+        sinks: Sinks,
         probe: Probe | None,
+        reader: ShardReader,
+        prototypes: int,
         clock: Clock,
-        advance: Callable[[int], None],
     ) -> None:
-        self._folder, self._settings, self._log = folder, settings, log
-        self._probe, self._clock, self._advance = probe, clock, advance
-        self._training = (0.0, 0.0)
-        self._since = 0
+        self._settings, self._position, self._sinks = settings, position, sinks
+        self._probe, self._reader, self._clock = probe, reader, clock
+        self._training, self._since = (0.0, 0.0), 0
+        self._skipped: list[int] = []
+        self._known: list[dict[str, Any]] = [] if sinks.log is None else read_lines(sinks.log.path)
+        self._prototypes = prototypes
+        self.waited = 0.0
+        """Seconds that the last steps waited for pictures; whoever makes the views adds to it."""
 
-    def __call__(self, training: Training, terms: Terms, rates: Rates) -> None:
+    def __call__(self, training: Training, taught: Taught, rates: Rates) -> None:
         """Do what is due after a step."""
-        watch, step = self._settings.watch, training.state.step
-        last = step == training.steps
-        self._advance(1)
+        watch, state = self._settings.watch, training.state
+        last = state.step == training.steps
+        self._sinks.advance(1)
         self._since += 1
-        if step % watch.log_every == 0 or last:
-            self._write_line(training, terms, rates)
-        if step % watch.checkpoint_every == 0 or last:
+        if state.due(state.step, last=training.steps):
+            self._look(training, taught, rates)
+        if state.step % watch.checkpoint_every == 0 or last:
             self.save(training)
 
     def begin(self, training: Training) -> None:
-        """Write the line of the untrained network, if it is probed and has none yet."""
-        if self._log.empty and self._probe is not None:
-            probed = self._probe.measure(training.pair.teacher.backbone)
-            self._log.write({"step": 0, "samples": 0, "seconds": 0.0, "cpu_seconds": 0.0, **probed})
+        """Write the line of the network that nothing has been learned by, if it is probed and has none yet."""
+        if self._position.first_step == 0 and training.state.step == 0 and self._probe is not None:
+            self._write({"step": 0, "samples": 0, "seconds": 0.0, "cpu_seconds": 0.0, **self._measured(training)})
         self._clock.lap()
 
     def save(self, training: Training) -> None:
         """Write a checkpoint and drop old ones."""
         self._lap_of_training()
-        state = training.state
+        state, position = training.state, self._position
         note = {
+            "phase": position.number,
+            "phase_step": state.step,
             "skipped": state.skipped,
-            "skipped_in_a_row": state.skipped_in_a_row,
-            "sums": state.sums,
+            "lr_factor": state.lr_factor,
+            "rollbacks": state.rollbacks,
+            "recent_skips": self._skipped,
+            "pieces": training.pieces,
             "seconds": round(self._clock.seconds, 3),
             "cpu_seconds": round(self._clock.cpu_seconds, 3),
             "threads": self._settings.threads,
         }
-        checkpoints = self._folder / "checkpoints"
-        save_checkpoint(checkpoints, state.step, training.tensors(), note)
-        prune_checkpoints(checkpoints, keep=self._settings.watch.keep)
+        self._sinks.saver.save(position.first_step + state.step, training.tensors(), note)
+        if training.world.leads:
+            spare = best_steps(self._known)
+            prune_checkpoints(self._sinks.saver.folder, keep=self._settings.watch.keep, spare=spare)
         self._clock.lap()
 
     def _lap_of_training(self) -> None:
         wall, cpu = self._clock.lap()
         self._training = (self._training[0] + wall, self._training[1] + cpu)
 
-    def _write_line(self, training: Training, terms: Terms, rates: Rates) -> None:
+    def _look(self, training: Training, taught: Taught, rates: Rates) -> None:
         self._lap_of_training()
-        state, batch = training.state, self._settings.batch
-        pictures, (wall, cpu) = self._since * batch, self._training
-        self._log.write(
-            {
-                "step": state.step,
-                "samples": state.step * batch,
-                "seconds": round(self._clock.seconds, 2),
-                "cpu_seconds": round(self._clock.cpu_seconds, 2),
-                **{name: round(value, 6) for name, value in state.take_means().items()},
-                "lr": rates.lr,
-                "weight_decay": rates.weight_decay,
-                "ema": rates.ema,
-                "teacher_temperature": rates.temperature,
-                "rank": round(effective_rank(terms.class_tokens), 3),
-                "skipped": state.skipped,
-                "pictures_per_s": round(pictures / max(wall, 1e-9), 2),
-                "pictures_per_cpu_s": round(pictures / max(cpu, 1e-9), 2),
-                **self._probed(training),
-            }
-        )
+        look = training.state.look(training.world)
+        evidence = self._note_skips(training, look)
+        line = self._line(training, taught, rates, look)
+        self._write(line)
+        self._refuse_what_fails(training, line)
         self._clock.lap()
-        self._training, self._since = (0.0, 0.0), 0
+        self._training, self._since, self.waited = (0.0, 0.0), 0, 0.0
+        if evidence is not None and len(self._skipped) >= SETBACK_SKIPS:
+            raise SetbackError(self._skipped[0], evidence)
 
-    def _probed(self, training: Training) -> dict[str, float | str]:
+    def _line(self, training: Training, taught: Taught, rates: Rates, look: Look) -> dict[str, Any]:
+        state, batch, position = training.state, self._settings.batch, self._position
+        pictures, (wall, cpu) = self._since * batch, self._training
+        return {
+            "step": position.first_step + state.step,
+            "samples": position.first_sample + state.step * batch,
+            "seconds": round(self._clock.seconds, 2),
+            "cpu_seconds": round(self._clock.cpu_seconds, 2),
+            **({"phase": position.number} if position.number else {}),
+            **{name: round(value, 6) for name, value in look.means.items()},
+            **{name: round(value, 6) for name, value in self._of_teacher(training, taught).items()},
+            "lr": rates.lr * state.lr_factor,
+            "weight_decay": rates.weight_decay,
+            "ema": rates.ema,
+            "teacher_temperature": rates.temperature,
+            "skipped": state.skipped,
+            "rollbacks": state.rollbacks,
+            "pictures_per_s": round(pictures / max(wall, 1e-9), 2),
+            "pictures_per_cpu_s": round(pictures / max(cpu, 1e-9), 2),
+            "data_wait": round(self.waited / max(wall, 1e-9), 4),
+            **(self._measured(training) if self._is_probed(training) else {}),
+        }
+
+    @staticmethod
+    def _of_teacher(training: Training, taught: Taught) -> dict[str, float]:
+        entropy, share = spread_of(taught.classes)
+        world = training.world
+        return {
+            "teacher_entropy": float(world.mean(entropy)),
+            "max_prototype_share": float(world.mean(share).max()),
+            "rank": effective_rank(taught.class_tokens),
+        }
+
+    def _is_probed(self, training: Training) -> bool:
         every, step = self._settings.watch.probe_every, training.state.step
-        due = self._probe is not None and every > 0 and (step % every == 0 or step == training.steps)
-        return self._probe.measure(training.pair.teacher.backbone) if self._probe is not None and due else {}
+        due = every > 0 and (step % every == 0 or step == training.steps)
+        return due and self._probe is not None
+
+    def _measured(self, training: Training) -> dict[str, Any]:
+        if self._probe is None or not (training.world.leads or training.sharded):
+            return {}  # the others wait at the next step; a sharded teacher needs all of them
+        return dict(self._probe.measure(training.pair.teacher.backbone))
+
+    def _note_skips(self, training: Training, look: Look) -> Path | None:
+        """Write down what is known of steps that could not be made; return where."""
+        step = training.state.step
+        self._skipped = [k for k in (*self._skipped, *look.skipped) if k > step - SETBACK_STEPS]
+        if not look.skipped:
+            return None
+        first = min(look.skipped)
+        path = self._sinks.folder / "evidence" / f"step_{self._position.first_step + first:08d}.json"
+        if training.world.leads:
+            path.parent.mkdir(exist_ok=True)
+            write_json(path, {"steps": [self._evidence(k, row) for k, row in look.skipped.items()]})
+            names = ", ".join(str(self._position.first_step + k) for k in look.skipped)
+            self._sinks.progress.say(f"steps without finite gradients were left out: {names} (counted from 0; see {path})")
+        return path
+
+    def _evidence(self, step: int, row: Mapping[str, float]) -> dict[str, Any]:
+        batch = self._settings.batch
+        samples = self._position.first_sample + np.arange(step * batch, (step + 1) * batch)
+        drawn = sample_index(self._settings.seed, samples, len(self._reader)).tolist()
+        values = {name: value if math.isfinite(value) else str(value) for name, value in row.items()}
+        return {"step": self._position.first_step + step, "values": values, "places": [self._reader.place(i) for i in drawn]}
+
+    def _write(self, line: dict[str, Any]) -> None:
+        if self._sinks.log is None:
+            return
+        columns = as_columns(alarms([*self._known, line], classes_k=self._prototypes))
+        before = self._known[-1] if self._known else {}
+        for name, sentence in columns.items():
+            if name not in before:
+                self._sinks.progress.say(f"alarm at step {line['step']}: {sentence}")
+        line = {**line, **columns}
+        self._known.append(line)
+        self._sinks.log.write(line)
+        if self._sinks.tracker is not None:
+            self._sinks.tracker.write(line)
+
+    def _refuse_what_fails(self, training: Training, line: Mapping[str, Any]) -> None:
+        """Stop a run that continues from weights and has become worse than they are."""
+        start = self._settings.start
+        if start.weights is None or start.guard is None or not self._is_probed(training):
+            return
+        verdict = training.world.share(Guard(start.guard, self._known[:-1]).check(line) if self._known else None)
+        if verdict is not None:
+            raise DataError(
+                verdict,
+                where=str(self._sinks.folder),
+                remedy="lower optimizer.lr, lengthen start.heads_only and start.ramp, or set start.guard to null to go on anyway",
+            )
+
+
+def best_steps(lines: list[dict[str, Any]]) -> set[int]:
+    """Return the step of the best probe of trained networks, if there was one."""
+    probed = [line for line in lines if isinstance(line.get(_BEST), float) and line["step"]]
+    return {int(max(probed, key=lambda line: line[_BEST])["step"])} if probed else set()
+
+
+@torch.no_grad()
+def spread_of(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean entropy of (R, K) ``targets`` over ln K, and each prototype's share (K,) of them."""
+    entropy = -torch.special.xlogy(targets, targets).sum(-1).mean() / math.log(targets.shape[-1])
+    return entropy, targets.mean(0)

@@ -167,7 +167,7 @@ PEAK_LR: Final[dict[str, tuple[float, int]]] = {
 }
 """Peak learning rate of a size and the batch it holds for [ours, between dinov2's 4e-3 (fast) and 2e-4 (long)]."""
 
-CONTINUED_LR: Final[dict[str, tuple[float, int]]] = {size: (5e-5, 1024) for size in PEAK_LR} | {"nano": (1e-4, 32)}
+CONTINUED_LR: Final[dict[str, tuple[float, int]]] = dict.fromkeys(PEAK_LR, (5e-05, 1024)) | {"nano": (1e-4, 32)}
 """Learning rate and its batch where a run continues from weights [FINO 5e-5; nano ours]."""
 
 CONTINUED: Final[dict[str, Any]] = {

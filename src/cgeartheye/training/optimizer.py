@@ -1,4 +1,4 @@
-"""AdamW as the loops use it: scheduled by group, clipped, skipped when a gradient is not finite, saved by name."""
+"""AdamW as the loops use it: scheduled by group, clipped and skipped on the device, saved by name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -20,26 +21,36 @@ def adamw(groups: list[dict[str, Any]], *, betas: tuple[float, float]) -> torch.
     return optimizer
 
 
-def set_rates(optimizer: torch.optim.Optimizer, *, lr: float, weight_decay: float, freeze_last: bool) -> None:
-    """Set this step's learning rate and decay in every group; prototypes stand still while ``freeze_last``."""
+def set_rates(optimizer: torch.optim.Optimizer, *, lr: float, weight_decay: float, backbone: float = 1.0) -> None:
+    """Set this step's learning rate and decay in every group; ``backbone`` is a factor on the rate of the backbone's groups."""
     for group in optimizer.param_groups:
-        group["lr"] = 0.0 if freeze_last and group["last"] else lr * group["lr_scale"]
+        group["lr"] = lr * group["lr_scale"] * (backbone if group["backbone"] else 1.0)
         group["weight_decay"] = weight_decay if group["decays"] else 0.0
 
 
-def step_if_finite(optimizer: torch.optim.Optimizer, *, clip: float) -> tuple[float, bool]:
+def clip_and_step(optimizer: torch.optim.AdamW, *, clip: float) -> tuple[Tensor, Tensor]:
     """Clip all gradients together and step, unless their norm is not finite; gradients are dropped afterwards.
 
+    Everything is decided on the device: the fused kernel divides by the clipping factor and leaves parameters, moments and step
+    counts alone where the norm is infinite or undefined, so no number travels to the host.
+
     Returns:
-        the norm before clipping, and whether the step was made.
+        the norm before clipping, and whether the step was made: () float and () bool tensors on the parameters' device.
     """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip))
-    finite = norm - norm == 0.0
-    if finite:
-        optimizer.step()
+    norm = gradient_norm(optimizer)
+    finite = norm.isfinite()
+    optimizer.grad_scale = (norm / clip).clamp(min=1.0)  # type: ignore[attr-defined] # read by the fused kernel, as the GradScaler's
+    optimizer.found_inf = (~finite).to(norm.dtype)  # type: ignore[attr-defined]
+    optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm, finite
+
+
+def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
+    """Return the () norm of all gradients together, over all shards."""
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

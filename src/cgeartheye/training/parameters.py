@@ -8,13 +8,16 @@ from typing import Any, Final
 
 from torch import nn
 
-_NO_DECAY: Final = re.compile(r"(^|\.)(norm\d*|ls\d+|cls_token|pos_embed|mask_token|register_tokens)(\.|$)|(^|\.)bias$")
+_NO_DECAY: Final = re.compile(r"(^|\.)(norm\d*|ls\d+|cls_token|pos_embed|mask_token|register_tokens|prototypes|gains)(\.|$)|(^|\.)bias$")
 _BLOCK: Final = re.compile(r"(^|\.)blocks\.(\d+)\.")
 _BEFORE_BLOCKS: Final = re.compile(r"(^|\.)(patch_embed\.|cls_token$|pos_embed$|mask_token$|register_tokens$)")
 
 
 def decays(name: str) -> bool:
-    """Whether weight decay applies: matrices only; not norms, biases, LayerScale, tokens or positions."""
+    """Whether weight decay applies: matrices only; not norms, biases, LayerScale, tokens, positions or prototypes.
+
+    Prototypes are normalised: decay would only change their speed.
+    """
     return _NO_DECAY.search(name) is None
 
 
@@ -36,20 +39,20 @@ def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, depth: int, l
 
     Returns:
         groups for AdamW, in a fixed order, each with ``params``, ``names``, ``lr_scale`` (float), ``decays`` (bool) and
-        ``last`` (bool, True for prototypes).
+        ``backbone`` (bool, True for what is below ``backbone.``).
     """
     groups: dict[tuple[int, bool, bool], dict[str, Any]] = {}
     for name, parameter in named:
-        last = name.endswith("prototypes")
-        key = (layer_of(name, depth), decays(name), last)
+        backbone = name.startswith("backbone.")
+        key = (layer_of(name, depth), decays(name), backbone)
         group = groups.setdefault(
             key,
             {
                 "params": [],
                 "names": [],
                 "lr_scale": layer_decay ** (depth + 1 - key[0]),
-                "decays": key[1] and not last,  # prototypes are normalised: decay would only change their speed
-                "last": last,
+                "decays": key[1],
+                "backbone": backbone,
             },
         )
         group["params"].append(parameter)

@@ -5,12 +5,17 @@ Order matters: recompute, then compile, then shard, as each wraps what the one b
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
+from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from cgeartheye.models.vit import VisionTransformer
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def recompute_blocks(model: VisionTransformer) -> VisionTransformer:
@@ -27,18 +32,23 @@ def compile_blocks(model: VisionTransformer, *, backend: str = "inductor") -> Vi
     return model
 
 
-def shard(model: VisionTransformer, mesh: DeviceMesh, *, precision: torch.dtype | None = None) -> VisionTransformer:
-    """Shard parameters, gradients and optimizer state over the processes of ``mesh`` (FSDP2), block by block.
+def shard(module: M, mesh: DeviceMesh, *, precision: torch.dtype | None = None) -> M:
+    """Shard parameters, gradients and optimizer state of a module over the processes of ``mesh`` (FSDP2), in place.
+
+    A backbone is sharded block by block, so that one block at a time is whole in memory.
 
     Args:
-        model: on the device it will work on.
+        module: a backbone or a head, on the device it will work on, with the same values in every process.
         mesh: one-dimensional.
-        precision: of parameters while they work and of gradients while they travel; None leaves float32.
+        precision: of parameters while they work and of gradients while they travel; None leaves float32. Inputs are not cast:
+            pixels lose levels in half precision.
     """
-    policy = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32)
-    for block in model.blocks:
-        fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
-    for name in ("forward_views", "levels"):  # else the root's own parameters would stay sharded there
-        register_fsdp_forward_method(model, name)
-    return model
+    policy = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    if isinstance(module, VisionTransformer):
+        for block in module.blocks:
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(module, mesh=mesh, mp_policy=policy)
+    if isinstance(module, VisionTransformer):
+        for name in ("forward_views", "levels"):  # else the root's own parameters would stay sharded there
+            register_fsdp_forward_method(module, name)
+    return module

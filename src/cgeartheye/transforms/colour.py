@@ -32,7 +32,7 @@ class JitterPolicy:
     share: float = 0.8
 
 
-def draw_factors(policy: JitterPolicy, *, seed: int, names: tuple[str, ...], samples: NDArray[np.int64]) -> Tensor:
+def draw_factors(policy: JitterPolicy, *, seed: int, names: tuple[str, ...], samples: NDArray[np.int64]) -> NDArray[np.float32]:
     """Draw brightness, contrast, saturation and three channel gains a sample and view.
 
     Args:
@@ -47,7 +47,8 @@ def draw_factors(policy: JitterPolicy, *, seed: int, names: tuple[str, ...], sam
     u = np.stack([uniforms(seed, f"colour/{name}", samples, 7) for name in names])
     spread = np.array([policy.brightness, policy.contrast, policy.saturation, *[policy.channel_gain] * 3])
     factors = 1 + (2 * u[..., 1:] - 1) * spread
-    return torch.from_numpy(np.where(u[..., :1] < policy.share, factors, 1.0).astype(np.float32))
+    drawn: NDArray[np.float32] = np.where(u[..., :1] < policy.share, factors, 1.0).astype(np.float32)
+    return drawn
 
 
 def jitter(images: Tensor, factors: Tensor) -> Tensor:
@@ -55,14 +56,13 @@ def jitter(images: Tensor, factors: Tensor) -> Tensor:
 
     Args:
         images: (M, 3, H, W) float in [0, 1].
-        factors: (M, 6) brightness, contrast, saturation, gains of red, green, blue.
+        factors: (M, 6) brightness, contrast, saturation, gains of red, green, blue, on the same device.
 
     Returns:
         (M, 3, H, W) float in [0, 1]. Equal to torchvision's operations one after the other wherever none of them clips.
     """
     M, C, H, W = images.shape
-    factors = factors.to(images.device)
-    luma = torch.tensor(LUMA, device=images.device)
+    luma = torch.cat([torch.full((1,), weight, device=images.device) for weight in LUMA])  # no copy from the host, no wait
     brightness, contrast, saturation = factors[:, 0], factors[:, 1], factors[:, 2]
     gain = factors[:, 3:] * brightness[:, None]  # (M, 3)
     flat = images.reshape(M, C, H * W)

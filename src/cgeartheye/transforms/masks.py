@@ -9,9 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cgeartheye.seeding import stream
 
@@ -89,17 +87,19 @@ def _add_block(mask: NDArray[np.bool_], most: int, generator: np.random.Generato
     return added
 
 
-def draw_masks(policy: MaskPolicy, grid: tuple[int, int], *, seed: int, samples: NDArray[np.int64], views: int = 2) -> Tensor:
-    """Draw the masks of a batch's global views.
+def draw_masks(
+    policy: MaskPolicy, grid: tuple[int, int], *, seed: int, samples: NDArray[np.int64], views: int = 2
+) -> NDArray[np.bool_]:
+    """Draw the masks of a microbatch's global views.
 
-    Which view hides how many patches is a permutation of the batch (keyed by its first sample), the blocks of a view are
+    Which view hides how many patches is a permutation of the microbatch (keyed by its first sample), the blocks of a view are
     keyed by its own sample number.
 
     Args:
         policy: how many patches and views.
         grid: h and w.
         seed: the stage's seed.
-        samples: (B,) int64 running sample numbers of the batch.
+        samples: (B,) int64 running sample numbers of the microbatch.
         views: global views a sample, V.
 
     Returns:
@@ -111,4 +111,20 @@ def draw_masks(policy: MaskPolicy, grid: tuple[int, int], *, seed: int, samples:
     for v, b in zip(*np.nonzero(counts), strict=True):
         generator = stream(seed, "mask/blocks", int(samples[b]), int(v))
         masks[v, b] = block_mask(int(counts[v, b]), grid, generator).reshape(-1)
-    return torch.from_numpy(masks)
+    return masks
+
+
+def hidden_patches(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return where the hidden patches are and how much each counts, so that the loss is a mean over masked views.
+
+    Args:
+        masks: (V, B, N) bool, True where hidden.
+
+    Returns:
+        (R,) int64 ascending positions in the flattened masks, and (R,) float32 weights that sum to 1: 1 / (hidden patches of
+        the view) / (masked views). Both are empty if nothing is hidden.
+    """
+    of_view = masks.sum(-1, keepdims=True)
+    masked = max(int(np.count_nonzero(of_view)), 1)
+    weights = np.broadcast_to(1.0 / np.maximum(of_view, 1) / masked, masks.shape)
+    return np.flatnonzero(masks).astype(np.int64), weights[masks].astype(np.float32)

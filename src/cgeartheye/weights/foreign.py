@@ -83,12 +83,7 @@ def load_foreign(path: Path, given: Given | None = None) -> OwnBackbone:
     found = _read(path)
     inner, ignored = _without_prefix(found.state)
     layout = given.layout or _recognise(inner, path)
-    state = LAYOUTS[layout].to_own(inner) | found.extra
-    config = _config(state, layout, found, given, where=path)
-    zeroed = [] if "mask_token" in state else ["mask_token"]
-    state.setdefault("mask_token", torch.zeros(1, config.width))
-    model = VisionTransformer(config)
-    load_strictly(model, state, where=path)
+    model, zeroed = _network(LAYOUTS[layout].to_own(inner) | found.extra, layout, found, given, where=path)
     licence = given.licence or found.said.get("licence") or "unknown"
     if found.own is not None:
         card = dict(found.own["card"])
@@ -102,8 +97,47 @@ def load_foreign(path: Path, given: Given | None = None) -> OwnBackbone:
             "restricted_by": restricted([licence]),
             "parent": {**parent, "left_out": ignored, "set_to_zero": zeroed},
         }
-    name, licence = str(card.get("name", config.name)), str(card.get("licence", "unknown"))
+    name, licence = str(card.get("name", model.config.name)), str(card.get("licence", "unknown"))
     return OwnBackbone(model, name=name, fingerprint=state_fingerprint(model), licence=licence, card=card).eval()
+
+
+def adopt(state: Mapping[str, Tensor], layout: Layout, *, name: str, said: Mapping[str, Any]) -> OwnBackbone:
+    """Bring the weights of a network in memory into our own network, ready for inference on the CPU.
+
+    Args:
+        state: its state dict (any shapes), under the names of ``layout``.
+        layout: whose names they are.
+        name: what it is called, for example ``timm:NAME``.
+        said: ``heads``, ``mean``, ``std``, ``licence``, ``sha256`` of it; licence and hash go into the card.
+
+    Raises:
+        DataError: if keys or shapes do not fit, all of them named.
+    """
+    found = _Found(Path(name), dict(state), {}, said, None)
+    model, zeroed = _network(LAYOUTS[layout].to_own(state), layout, found, Given(), where=found.file)
+    licence = str(said.get("licence") or "unknown")
+    parent = {
+        "layout": layout,
+        "file": name,
+        "sha256": said.get("sha256"),
+        "licence": licence,
+        "left_out": [],
+        "set_to_zero": zeroed,
+    }
+    card = {"name": name, "licence": licence, "restricted_by": restricted([licence]), "parent": parent}
+    return OwnBackbone(model, name=name, fingerprint=state_fingerprint(model), licence=licence, card=card).eval()
+
+
+def _network(
+    state: dict[str, Tensor], layout: str, found: _Found, given: Given, *, where: Path
+) -> tuple[VisionTransformer, list[str]]:
+    """Return our network with ``state`` in it, and the names of what had to be set to 0."""
+    config = _config(state, layout, found, given, where=where)
+    zeroed = [] if "mask_token" in state else ["mask_token"]
+    state.setdefault("mask_token", torch.zeros(1, config.width))
+    model = VisionTransformer(config)
+    load_strictly(model, state, where=where)
+    return model, zeroed
 
 
 def _read(path: Path) -> _Found:

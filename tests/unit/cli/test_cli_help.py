@@ -12,7 +12,7 @@ from cgeartheye.cli.main import STAGE_VERBS, build_app
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], *([verb, "--help"] for verb in [*STAGE_VERBS, "export", "backbones", "demo", "doctor"])]
+    "arguments", [["--help"], *([verb, "--help"] for verb in [*STAGE_VERBS, "plan", "export", "backbones", "demo", "doctor"])]
 )
 def test_help_imports_neither_torch_nor_gdal_nor_settings(arguments: list[str]) -> None:
     code = (

@@ -27,17 +27,27 @@ def textbook(scores: Tensor, temperature: float, iterations: int) -> Tensor:
 @settings(max_examples=40, deadline=None)
 def test_sinkhorn_equals_the_textbook(seed: int, R: int, K: int, iterations: int) -> None:
     scores = torch.rand(R, K, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-    found = sinkhorn(scores, temperature=0.07, iterations=iterations)
+    found = sinkhorn(scores.clone(), temperature=0.07, iterations=iterations)  # which overwrites its scores
     torch.testing.assert_close(found.double(), textbook(scores, 0.07, iterations), rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(found.sum(1), torch.ones(R))
 
 
 def test_sinkhorn_ignores_a_constant_that_would_overflow() -> None:
     scores = torch.randn(8, 5, generator=torch.Generator().manual_seed(0)) / 4
-    torch.testing.assert_close(
-        sinkhorn(scores + 1000, temperature=0.04), sinkhorn(scores, temperature=0.04), rtol=1e-2, atol=1e-4
-    )
+    plain = sinkhorn(scores.clone(), temperature=0.04)
+    torch.testing.assert_close(sinkhorn(scores + 1000, temperature=0.04), plain, rtol=1e-2, atol=1e-4)
     assert torch.isfinite(sinkhorn(scores * 1000, temperature=0.04)).all()
+
+
+def test_targets_take_the_place_of_the_scores() -> None:
+    for make in (lambda s: sinkhorn(s, temperature=0.1), lambda s: centred(s, torch.zeros(5), temperature=0.1)):
+        scores = torch.rand(8, 5, generator=torch.Generator().manual_seed(0))
+        assert make(scores).data_ptr() == scores.data_ptr()
+
+
+def test_no_rows_are_no_targets() -> None:
+    assert sinkhorn(torch.zeros(0, 5), temperature=0.1).shape == (0, 5)
+    assert centred(torch.zeros(0, 5), torch.zeros(5), temperature=0.1).shape == (0, 5)
 
 
 def test_sinkhorn_balances_prototypes() -> None:
@@ -58,3 +68,9 @@ def test_centred_closed_form() -> None:
 def test_the_centre_follows_slowly() -> None:
     moved = updated_centre(torch.tensor([1.0, 0.0]), torch.tensor([[0.0, 2.0], [0.0, 4.0]]), momentum=0.9)
     torch.testing.assert_close(moved, torch.tensor([0.9, 0.3]))
+
+
+def test_a_broken_batch_leaves_the_centre() -> None:
+    centre = torch.tensor([1.0, 0.0])
+    assert torch.equal(updated_centre(centre, torch.tensor([[float("nan"), 2.0]])), centre)
+    assert torch.equal(updated_centre(centre, torch.zeros(0, 2)), centre)

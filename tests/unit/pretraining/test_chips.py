@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cgeartheye.errors import DataError
@@ -70,3 +72,68 @@ def test_nothing_but_broken_chips(curated: Path) -> None:
     with pytest.raises(DataError, match="no chip"):
         chips.get(np.array([0]))
     chips.close()
+
+
+def test_a_vanished_shard_is_told_once(shards: Maker, place: Callable[..., object], caplog: pytest.LogCaptureFixture) -> None:
+    folder = shards([place("a", (1, 2, 3, 4), side=32), place("b", (1, 2), side=32)])
+    reader = ShardReader(folder)
+    record = reader.dates(1)[0]
+    other = folder / "shards" / "000001.tar"
+    other.write_bytes((folder / "shards" / record.shard).read_bytes())
+    table = pq.read_table(folder / "index.parquet")
+    names = pa.array([name.as_py() if row < 4 else other.name for row, name in enumerate(table["shard"])])
+    pq.write_table(table.set_column(table.column_names.index("shard"), "shard", names), folder / "index.parquet")
+    chips = chips_of(folder)
+    (folder / "shards" / record.shard).unlink()
+    pictures = chips.fetch(np.arange(6))
+    assert [picture.row for picture in pictures] == [4, 4, 4, 4, 4, 5]
+    assert sorted(chips.left_out) == [0, 1, 2, 3]
+    assert all("missing" in reason for reason in chips.left_out.values())
+    assert len(caplog.records) == 1
+    assert record.shard in caplog.text
+    chips.close()
+
+
+def test_a_truncated_member_and_a_failing_disk(curated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chips = chips_of(curated)
+    read = ShardReader.read_row
+
+    def failing(self: ShardReader, row: int) -> bytes:
+        if row == 0:
+            raise OSError(5, "Input/output error")
+        return read(self, row)[:200] if row == 1 else read(self, row)
+
+    monkeypatch.setattr(ShardReader, "read_row", failing)
+    assert [picture.row for picture in chips.fetch(np.array([0, 1, 2]))] == [2, 2, 2]
+    assert "Input/output error" in chips.left_out[0]
+    assert "cannot be decoded" in chips.left_out[1]
+    chips.close()
+
+
+def test_smaller_versions_are_kept_apart(shards: Maker, place: Callable[..., object]) -> None:
+    folder = shards([place("a", (1,), side=65)])
+    for cache_mb in (0, 10):
+        chips = chips_of(folder, cache_mb=cache_mb)
+        rows, divisors = np.zeros(4, dtype=np.int64), np.array([1, 2, 4, 8])
+        for _ in range(2):
+            found = chips.fetch(rows, divisors)
+            assert [picture.pixels.shape[0] for picture in found] == [65, 33, 17, 9]
+            assert {picture.full for picture in found} == {(65, 65)}
+        means = np.array([picture.pixels.mean((0, 1)) for picture in found])
+        assert np.abs(means - means[0]).max() < 4
+        chips.close()
+
+
+def test_the_size_to_decode_at_leaves_what_is_needed(shards: Maker, place: Callable[..., object]) -> None:
+    sizes = {"width": [None], "height": [None]}
+    folder = shards([place("a", (1,), side=64), place("b", (1,), side=64, **sizes)])
+    chips, rows = chips_of(folder), np.array([0, 0, 0, 0, 0])
+    cut = np.array([64, 40, 39, 20, 64])
+    np.testing.assert_array_equal(chips.divisors(rows, cut, least_px=10), [4, 4, 2, 2, 4])
+    assert chips.sizes(np.array([0, 1])).tolist() == [[64, 64], [1, 1]]
+    shrunk = chips_of(folder, shrink_px=16)
+    np.testing.assert_array_equal(shrunk.divisors(rows, cut, least_px=2), 1)  # it is decoded at a smaller size anyway
+    assert [shrunk._decoded_at(row, 1) for row in (0, 1)] == [2, 1]
+    assert [picture.full for picture in shrunk.fetch(np.array([0, 1]))] == [(16, 16)] * 2
+    chips.close()
+    shrunk.close()

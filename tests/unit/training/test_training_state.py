@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -10,8 +11,16 @@ import torch
 from torch import nn
 
 from cgeartheye.errors import DataError, ResourceError
-from cgeartheye.training.checkpoint import latest_checkpoint, load_checkpoint, prune_checkpoints, save_checkpoint
-from cgeartheye.training.optimizer import adamw, optimizer_tensors, set_rates, step_if_finite
+from cgeartheye.training.checkpoint import (
+    Saver,
+    latest_checkpoint,
+    load_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+    sweep_checkpoints,
+)
+from cgeartheye.training.distributed import World
+from cgeartheye.training.optimizer import adamw, clip_and_step, optimizer_tensors, set_rates
 from cgeartheye.training.parameters import decays, layer_of, parameter_groups
 from cgeartheye.training.run_log import RunLog, read_lines
 from cgeartheye.training.runtime import pick_device, runtime
@@ -30,6 +39,45 @@ def test_a_checkpoint_returns_what_was_saved(tmp_path: Path) -> None:
     assert all(torch.equal(loaded[name], saved[name]) for name in saved)
 
 
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_a_background_save_holds_the_state_of_its_moment(tmp_path: Path, asynchronous: bool) -> None:
+    value = torch.zeros(1000)
+    saver = Saver(tmp_path, World(), asynchronous=asynchronous)
+    for step in range(1, 5):
+        value.fill_(step)
+        saver.save(step, {"a": value, "b": torch.tensor(float(step))}, {})
+        value.fill_(-1)  # training goes on at once
+    saver.close()
+    for step in range(1, 5):
+        found = {"a": torch.zeros(1000), "b": torch.zeros(())}
+        load_checkpoint(tmp_path / f"step_{step:08d}", found)
+        assert torch.equal(found["a"], torch.full((1000,), float(step)))
+        assert found["b"] == step
+
+
+def test_a_background_save_that_failed_is_told_at_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cgeartheye.training.checkpoint.write_json", full)
+    saver = Saver(tmp_path, World(), asynchronous=True)
+    saver.save(1, {"a": torch.zeros(2)}, {})
+    with pytest.raises(ResourceError):
+        saver.save(2, {"a": torch.zeros(2)}, {})
+    saver.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_newest_and_the_spared_are_kept(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        save_checkpoint(tmp_path, step, {"a": torch.zeros(2)}, {})
+    prune_checkpoints(tmp_path, keep=2, spare={2})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"step_{k:08d}" for k in (2, 4, 5)]
+    older = latest_checkpoint(tmp_path, before=3)
+    assert older is not None
+    assert older.name == "step_00000002"
+
+
 def test_an_interrupted_save_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path, 1, {"a": torch.ones(2)}, {})
 
@@ -43,7 +91,7 @@ def test_an_interrupted_save_leaves_the_one_before(tmp_path: Path, monkeypatch: 
     newest = latest_checkpoint(tmp_path)
     assert newest is not None
     assert newest.name == "step_00000001"
-    prune_checkpoints(tmp_path, keep=1)
+    sweep_checkpoints(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
 
 
@@ -115,7 +163,6 @@ def test_groups_hold_every_parameter_once() -> None:
         0.5,
         1,
     ]
-    assert [name for name in names if of[name]["last"]] == ["prototypes"]
 
 
 def test_names_of_the_real_network() -> None:
@@ -128,26 +175,40 @@ def test_names_of_the_real_network() -> None:
     assert layer_of("class_head.mlp.0.weight", 12) == 13
 
 
-def test_the_step_equals_plain_adamw_and_frozen_prototypes_stand_still() -> None:
+def test_the_step_equals_plain_adamw_with_its_clipping() -> None:
     net, twin = model(), model()
     twin.load_state_dict(net.state_dict())
     optimizer = adamw(parameter_groups(net.named_parameters(), depth=2), betas=(0.9, 0.99))
     matrices = [p for n, p in twin.named_parameters() if n.endswith("fc.weight")]
-    others = [p for n, p in twin.named_parameters() if not n.endswith("fc.weight") and n != "prototypes"]
+    others = [p for n, p in twin.named_parameters() if not n.endswith("fc.weight")]
     plain = torch.optim.AdamW(
         [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=0.01, betas=(0.9, 0.99)
     )
-    for k in range(3):
-        for a, b in zip(net.parameters(), twin.parameters(), strict=True):
-            a.grad = torch.full_like(a, 0.1 * (k + 1))
+    clip = 1.0
+    for k in range(4):
+        for number, (a, b) in enumerate(zip(net.parameters(), twin.parameters(), strict=True)):
+            a.grad = torch.randn(a.shape, generator=torch.Generator().manual_seed(10 * k + number)) * (0.01 if k == 3 else 1)
             b.grad = a.grad.clone()
-        set_rates(optimizer, lr=0.01, weight_decay=0.1, freeze_last=True)
-        norm, stepped = step_if_finite(optimizer, clip=1e9)
+        set_rates(optimizer, lr=0.01, weight_decay=0.1)
+        norm, stepped = clip_and_step(optimizer, clip=clip)
+        expected = torch.nn.utils.clip_grad_norm_(twin.parameters(), clip)
         plain.step()
-        assert stepped
-        assert norm == pytest.approx(0.1 * (k + 1) * sum(p.numel() for p in net.parameters()) ** 0.5, rel=1e-5)
-    for (name, a), b in zip(net.named_parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(a, torch.ones(5, 4) if name == "prototypes" else b)
+        assert bool(stepped)
+        torch.testing.assert_close(norm, expected)
+        assert (float(norm) > clip) == (k < 3)
+    for a, b in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_what_has_no_gradient_stands_still() -> None:
+    net = model()
+    optimizer = adamw(parameter_groups(net.named_parameters(), depth=2), betas=(0.9, 0.99))
+    for name, parameter in net.named_parameters():
+        parameter.grad = None if name == "prototypes" else torch.ones_like(parameter)
+    set_rates(optimizer, lr=0.01, weight_decay=0.1)
+    clip_and_step(optimizer, clip=3.0)
+    assert torch.equal(net.get_parameter("prototypes"), torch.ones(5, 4))
+    assert not torch.equal(net.get_parameter("norm.weight"), model().get_parameter("norm.weight"))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -158,11 +219,20 @@ def test_a_step_without_finite_gradients_changes_nothing(bad: float) -> None:
     for parameter in net.parameters():
         parameter.grad = torch.zeros_like(parameter)
     net.get_parameter("norm.weight").grad[0] = bad  # type: ignore[index] # set just above
-    set_rates(optimizer, lr=1.0, weight_decay=1.0, freeze_last=False)
-    assert step_if_finite(optimizer, clip=3.0)[1] is False
+    set_rates(optimizer, lr=1.0, weight_decay=1.0)
+    assert not clip_and_step(optimizer, clip=3.0)[1]
     after = {**net.state_dict(), **optimizer_tensors(optimizer)}
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_the_backbone_s_rate_has_a_factor_of_its_own() -> None:
+    net = torch.nn.ModuleDict({"backbone": model(), "class_head": torch.nn.Linear(2, 2)})
+    optimizer = adamw(parameter_groups(net.named_parameters(), depth=2, layer_decay=0.5), betas=(0.9, 0.99))
+    set_rates(optimizer, lr=1.0, weight_decay=0.0, backbone=0.25)
+    rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
+    assert rates["class_head.weight"] == 1.0
+    assert rates["backbone.blocks.1.fc.weight"] == 0.125
 
 
 def test_schedules_at_their_corners() -> None:

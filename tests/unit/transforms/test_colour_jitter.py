@@ -30,7 +30,7 @@ def test_ones_change_nothing_and_results_stay_in_range() -> None:
 
 def test_factors_keep_to_the_policy() -> None:
     policy = JitterPolicy(brightness=0.4, contrast=0.3, saturation=0.2, channel_gain=0.0, share=0.7)
-    factors = draw_factors(policy, seed=0, names=("a", "b"), samples=np.arange(3000))
+    factors = torch.from_numpy(draw_factors(policy, seed=0, names=("a", "b"), samples=np.arange(3000)))
     assert factors.shape == (2, 3000, 6)
     changed = (factors != 1).any(-1)
     assert abs(float(changed.float().mean()) - 0.7) < 0.03

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cgeartheye.errors import ShapeError
-from cgeartheye.transforms.crops import Boxes, CropPolicy, crop, draw_boxes
+from cgeartheye.transforms.crops import Boxes, CropPolicy, crop, crop_products, draw_boxes
 
 
 def boxes(*rows: tuple[int, int, int, int, int]) -> Boxes:
@@ -38,8 +38,9 @@ def test_equals_cutting_and_resizing(seed: int, top: int, left: int, height: int
     image = torch.rand(1, 3, 45, 46, generator=torch.Generator().manual_seed(seed))
     cut = image[:, :, top : top + height, left : left + width]
     expected = F.interpolate(cut, size=(side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-    found = crop(image, boxes((top, left, height, width, turn)), side=side)[0]
-    torch.testing.assert_close(found, turned(expected, turn), rtol=0, atol=2e-5)
+    for cut in (crop, crop_products):  # what a CPU does, and what a GPU does
+        found = cut(image, boxes((top, left, height, width, turn)), side=side)[0]
+        torch.testing.assert_close(found, turned(expected, turn), rtol=0, atol=2e-5)
 
 
 def test_bytes_become_shares_of_one() -> None:
@@ -47,6 +48,30 @@ def test_bytes_become_shares_of_one() -> None:
     found = crop(image, boxes((0, 0, 20, 20, 0), (5, 6, 10, 10, 0)), side=10)
     assert found.shape == (1, 2, 3, 10, 10)
     torch.testing.assert_close(found[0, 1], image[1, :, 5:15, 6:16].float() / 255)  # nothing to resize
+
+
+def test_whole_numbers_and_half_precision_stay_near() -> None:
+    """What a CPU does with bytes and a GPU with halves, against single precision: on noise at most 4 steps of 255."""
+    image = torch.randint(0, 256, (3, 3, 60, 60), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    drawn = draw_boxes(CropPolicy(scale=(0.1, 1.0)), np.full((3, 2), 60), seed=0, names=("a", "b"), samples=np.arange(3))
+    exact = crop_products(image, drawn, side=20)
+    for found in (crop(image, drawn, side=20), crop_products(image, drawn, side=20, dtype=torch.float16)):
+        assert float((found - exact).abs().max()) < 4 / 255
+        assert float((found - exact).abs().mean()) < 0.5 / 255
+    last = image.contiguous(memory_format=torch.channels_last)
+    assert float((crop(last, drawn, side=20) - exact).abs().max()) < 4 / 255
+
+
+def test_boxes_of_a_reduced_picture_show_the_same_ground() -> None:
+    drawn = draw_boxes(CropPolicy(scale=(0.3, 1.0)), np.full((50, 2), 101), seed=0, names=("a",), samples=np.arange(50))
+    full, half = np.full((50, 2), 101), np.full((50, 2), 51)
+    small = drawn.reduced(full, half)
+    for start, length, first, extent in ((drawn.top, drawn.height, small.top, small.height),):
+        assert np.abs(first / 51 - start / 101).max() <= 0.5 / 51 + 1e-9
+        assert np.abs((first + extent) / 51 - (start + length) / 101).max() <= 0.5 / 51 + 1e-9
+    same = drawn.reduced(full, full)
+    np.testing.assert_array_equal(same.top, drawn.top)
+    np.testing.assert_array_equal(same.width, drawn.width)
 
 
 def test_padding_never_shows() -> None:
