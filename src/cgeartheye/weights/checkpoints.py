@@ -55,7 +55,7 @@ def load_step(run: Path, step: int) -> OwnBackbone:
 
 
 def keep_names(given: Path, out: Path) -> None:
-    """Copy the list of training pictures beside given weights, if there is one, so that `evaluate` still refuses to test on them."""
+    """Copy the list of training pictures beside given weights, if there is one, so that `evaluate` goes on refusing them."""
     names = (given if given.is_dir() else given.parent) / NAMES_FILE
     if names.is_file():
         write_text(out / NAMES_FILE, names.read_text(encoding="utf-8"))
