@@ -45,7 +45,7 @@ def test_looks_are_means_over_the_steps_since_the_last() -> None:
 
 
 def test_it_learns_one_batch_by_heart() -> None:
-    looks = looks_of(training_of(SETTINGS, steps=16), views_at=lambda step, piece: batch_of(0))
+    looks = looks_of(training_of(SETTINGS, steps=16), views_at=lambda _step, _piece: batch_of(0))
     assert looks[-1].means["loss"] < looks[0].means["loss"] - 0.5
 
 
@@ -96,7 +96,7 @@ def test_a_broken_batch_is_skipped_named_and_harmless() -> None:
         if training.state.step % 2 == 0:
             looks.append(training.state.look(training.world))
 
-    fit(training, SETTINGS, views_at=lambda s, p: batch_of(s, fault=float("nan") if s == 1 else 0.0), after_step=note)
+    fit(training, SETTINGS, views_at=lambda s, _p: batch_of(s, fault=float("nan") if s == 1 else 0.0), after_step=note)
     assert [list(look.skipped) for look in looks] == [[1], []]
     assert looks[0].skipped[1]["finite"] == 0
     assert looks[0].skipped[1]["loss_local"] != looks[0].skipped[1]["loss_local"]  # NaN: which part it was
@@ -151,7 +151,7 @@ def test_between_looks_the_host_never_waits_and_shapes_stay(kind: str) -> None:
         watching = Watching()
         watching.__enter__()
 
-    fit(training, settings, views_at=lambda step, piece: batches[step], after_step=turn)
+    fit(training, settings, views_at=lambda step, _piece: batches[step], after_step=turn)
     watching.__exit__(None, None, None)
     assert [step.waits for step in steps] == [[], [], [], []]
     assert steps[1].shapes == steps[2].shapes == steps[3].shapes
