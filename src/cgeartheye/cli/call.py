@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -55,10 +56,11 @@ class Call:
         short = [f"{key}={json.dumps(value, default=str)}" for key, value in given.items() if value not in (None, [])]
         wanted = [f"{name}={{}}" for name in stages or ()] if self.project is None else []
         project = load_project(self.project, [*wanted, *short, *(self.assignments or [])])
-        progress = listener(quiet=self.quiet or self.as_json)
+        follows = int(os.environ.get("RANK", "0")) > 0  # torchrun starts this command in every process; one speaks
+        progress = listener(quiet=self.quiet or self.as_json or follows)
         request = Request(project, stages=stages, redo=tuple(self.redo or ()))
         result = check_project(request, progress) if self.check else run_project(request, progress)
-        if self.as_json:
+        if self.as_json and not follows:
             sys.stdout.write(json.dumps(result, indent=1, sort_keys=True, default=str) + "\n")
 
     def list_settings(self, stages: Sequence[str] | None) -> None:

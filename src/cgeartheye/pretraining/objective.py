@@ -33,7 +33,7 @@ class Mode:
 
     Args:
         temperature: of the teacher now.
-        precision: arithmetic of the networks.
+        precision: arithmetic of the networks; float32 leaves them in whatever type their parameters have.
         still: whether prototypes get no gradient.
         frozen: whether the backbone gets none.
     """
@@ -129,7 +129,7 @@ def learn(student: Learner, views: ViewBatch, taught: Taught, settings: Pretrain
         patch_rows, patch_prototypes = student.of_patches(hidden, still=mode.still)
     weights = term_weights(settings, locals_=L, season=S > 0)
     index, weight = _pairs(views, weights, first=number * G * B)
-    seen, rest = rows[: G * B].to(mode.precision), rows[G * B :].to(mode.precision)
+    seen, rest = _cast(rows[: G * B], mode), _cast(rows[G * B :], mode)
     student_t = settings.loss.student_temperature
     crossed, each_global = prototype_cross_entropy(seen, prototypes, taught.classes, index[0], weight[0], temperature=student_t)
     total = crossed
@@ -143,7 +143,7 @@ def learn(student: Learner, views: ViewBatch, taught: Taught, settings: Pretrain
         own = torch.arange(number * R, (number + 1) * R, device=hidden.device)[None]
         patch_weight = views.hidden_weight * weights["loss_patch"]
         masked, each_patch = prototype_cross_entropy(
-            patch_rows.to(mode.precision), patch_prototypes, taught.patches, own, patch_weight, temperature=student_t
+            _cast(patch_rows, mode), patch_prototypes, taught.patches, own, patch_weight, temperature=student_t
         )
         total, loss_patch = total + masked, (each_patch * views.hidden_weight).sum()
     spread = torch.stack([koleo(tokens) for tokens in class_tokens[: G * B].view(G, B, -1)]).sum()
@@ -156,7 +156,8 @@ def learn(student: Learner, views: ViewBatch, taught: Taught, settings: Pretrain
         "loss_patch": loss_patch,
         "koleo": spread,
     }
-    return Terms(total=total, parts=torch.stack([parts[name].detach().to(torch.float32) for name in PARTS]))
+    working = torch.promote_types(total.dtype, torch.float32)
+    return Terms(total=total, parts=torch.stack([parts[name].detach().to(working) for name in PARTS]))
 
 
 def term_weights(settings: PretrainSettings, *, locals_: int, season: bool) -> dict[str, float]:
@@ -212,9 +213,13 @@ def _see(student: Learner, views: ViewBatch, mode: Mode) -> tuple[Tensor, Tensor
 def _scores(headed: tuple[Tensor, Tensor], mode: Mode) -> Tensor:
     rows, prototypes = headed
     with torch.autocast(rows.device.type, enabled=False):
-        return rows.to(mode.precision) @ prototypes.to(mode.precision).T
+        return _cast(rows, mode) @ _cast(prototypes, mode).T
+
+
+def _cast(value: Tensor, mode: Mode) -> Tensor:
+    return value if mode.precision == torch.float32 else value.to(mode.precision)
 
 
 def _arithmetic(value: Tensor, mode: Mode) -> torch.autocast:
-    half = mode.precision in {torch.bfloat16, torch.float16}
+    half = mode.precision != torch.float32
     return torch.autocast(value.device.type, dtype=mode.precision if half else torch.bfloat16, enabled=half)

@@ -39,8 +39,8 @@ def clip_and_step(optimizer: torch.optim.AdamW, *, clip: float) -> tuple[Tensor,
     """
     norm = gradient_norm(optimizer)
     finite = norm.isfinite()
-    optimizer.grad_scale = (norm / clip).clamp(min=1.0)  # type: ignore[attr-defined] # read by the fused kernel, as the GradScaler's
-    optimizer.found_inf = (~finite).to(norm.dtype)  # type: ignore[attr-defined]
+    optimizer.grad_scale = (norm / clip).clamp(min=1.0).float()  # type: ignore[attr-defined] # read by the fused kernel, as the GradScaler's
+    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm, finite

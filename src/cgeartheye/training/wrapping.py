@@ -43,11 +43,12 @@ def shard(module: M, mesh: DeviceMesh, *, precision: torch.dtype | None = None) 
         precision: of parameters while they work and of gradients while they travel; None leaves float32. Inputs are not cast:
             pixels lose levels in half precision.
     """
-    policy = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    policy = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=None if precision is None else torch.float32, cast_forward_inputs=False)
     if isinstance(module, VisionTransformer):
         for block in module.blocks:
             fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(module, mesh=mesh, mp_policy=policy)
+    # a root would stay whole after its forward pass, and a teacher has no backward pass that shards it again
+    fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
     if isinstance(module, VisionTransformer):
         for name in ("forward_views", "levels"):  # else the root's own parameters would stay sharded there
             register_fsdp_forward_method(module, name)

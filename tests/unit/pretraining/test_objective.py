@@ -174,7 +174,7 @@ def test_only_the_student_gets_gradients_and_all_of_it() -> None:
 
 def test_gradients_equal_finite_differences() -> None:
     pair, views = pair_of(SETTINGS, dtype=torch.float64), batch_of(0)
-    mode = Mode(temperature=0.04, precision=torch.float64)
+    mode = Mode(temperature=0.04)
     found = gradients(pair, views, mode)
     for name in ("student.backbone.blocks.1.attn.qkv.weight", "student.class_head.prototypes", "student.backbone.mask_token"):
         parameter, direction = pair.get_parameter(name), torch.sign(found[name])
@@ -224,7 +224,7 @@ def test_microbatches_of_one_process_add_up_to_the_whole_batch() -> None:
     """Targets are balanced over all of them; only KoLeo, which compares the rows of one pass, is left out here."""
     settings = SETTINGS.model_copy(update={"loss": SETTINGS.loss.model_copy(update={"koleo_weight": 0.0})})
     pair = pair_of(settings, dtype=torch.float64)
-    mode = Mode(temperature=0.04, precision=torch.float64)
+    mode = Mode(temperature=0.04)
     halves = [batch_of(seed) for seed in (0, 1)]
     taught = teach(pair.teacher, halves, settings, mode=mode)
     for number, views in enumerate(halves):
