@@ -31,8 +31,9 @@ from cgeartheye.pretraining.places import Places
 from cgeartheye.pretraining.views import ViewMaker
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.shards.format import Chip, Place
-from cgeartheye.shards.reader import ShardReader
+from cgeartheye.shards.reader import ShardReader, decode_chip
 from cgeartheye.shards.writer import write_shards
+from cgeartheye.transforms.crops import Boxes, crop
 
 SIDE, DATES, BATCH = 512, 4, 16
 BAR = 250
@@ -101,7 +102,9 @@ def loaded(chips: Chips, rows: NDArray[np.int64], divisors: NDArray[np.int64] | 
     chips.ask(rows[:BATCH], whole[:BATCH])
     for k in range(0, len(rows), BATCH):
         chips.ask(rows[k + BATCH : k + 2 * BATCH], whole[k + BATCH : k + 2 * BATCH])
-        padded(chips.fetch(rows[k : k + BATCH], whole[k : k + BATCH]))
+        pictures = chips.fetch(rows[k : k + BATCH], whole[k : k + BATCH])
+        for divisor in np.unique(whole[k : k + BATCH]):  # stacked apart, as views are cut
+            padded([pictures[at] for at in np.flatnonzero(whole[k : k + BATCH] == divisor)])
 
 
 def plain(jpegs: list[bytes]) -> None:
@@ -169,6 +172,26 @@ def decoding(folder: Path, jpegs: list[bytes], rounds: int) -> None:
     print(f"seasonal chips at the size they need ({shares}): {less:.2f} of full decoding's CPU seconds")
 
 
+def margins(jpegs: list[bytes], side: int = 98) -> None:
+    """Print how views from half-size decoding differ from full decoding, by how many times their side the half-size box has."""
+    zero = np.zeros((1, 1), dtype=np.int64)
+
+    def view(jpeg: bytes, divisor: int, length: int) -> torch.Tensor:
+        start, extent = zero + (SIDE - length) // (2 * divisor), zero + length // divisor
+        box = Boxes(top=start, left=start, height=extent, width=extent, turn=zero)
+        return crop(torch.tensor(decode_chip(jpeg, divisor=divisor)).permute(2, 0, 1)[None], box, side=side)[0, 0]
+
+    def sharpness(image: torch.Tensor) -> float:
+        return float(image.diff(dim=1).abs().mean())
+
+    for times in (1.0, 1.25, 1.5, 2.0, 2.5):
+        length = round(side * times / 2) * 4  # both box and margin are whole pixels of the smaller version
+        pairs = [(view(jpeg, 1, length), view(jpeg, 2, length)) for jpeg in jpegs[:64]]
+        mean = statistics.mean(255 * float((a - b).abs().mean()) for a, b in pairs)
+        gradient = statistics.mean(sharpness(b) / sharpness(a) for a, b in pairs)
+        print(f"box of {times} times the side at half size: differs by {mean:.2f} of 255, gradients {gradient:.3f} of full")
+
+
 def augmentation(folder: Path, pictures: list[Image.Image], rounds: int) -> None:
     settings = PretrainSettings(backbone="small", batch=BATCH)
     maker, chips = maker_of(folder, settings, cache_mb=2000)
@@ -203,6 +226,7 @@ def main() -> None:
         folder = shards(Path(scratch), jpegs)
         decoding(folder, jpegs, arguments.rounds)
         augmentation(folder, pictures, arguments.rounds)
+        margins(jpegs)
 
 
 if __name__ == "__main__":
