@@ -21,8 +21,7 @@ _LOG = logging.getLogger(__name__)
 DIVISORS: Final = (8, 4, 2, 1)
 """Sizes at which a JPEG can be decoded, as shares of its sides."""
 GAP: Final = 2.0
-"""A chip is shrunk from a version at least this many times as large, as Pillow's thumbnails are. Of what is decoded at half size
-and not shrunk after it, less is right [measured: performance/loader.py]."""
+"""A chip is shrunk from a version at least this many times as large [as Pillow's thumbnails; measured: performance/loader.py]."""
 _ALL_VERSIONS: Final = 4 / 3  # 1 + 1/4 + 1/16 + 1/64 of a chip's pixels
 
 

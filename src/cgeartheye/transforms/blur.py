@@ -83,16 +83,13 @@ def gaussian_matrix(sigmas: Tensor, *, side: int) -> Tensor:
     Returns:
         (R, S, S) float32, rows sum to 1.
     """
-    at = torch.arange(side, dtype=torch.float32, device=sigmas.device)
+    distances = torch.arange(2 * side - 1, dtype=torch.float32, device=sigmas.device)
+    spread = sigmas.float()[:, None]
+    inside = distances <= (TRUNCATE * spread + 0.5).floor_()
+    density = torch.exp(-0.5 * (distances / spread) ** 2) * inside  # (R, 2 S - 1), looked up instead of computed S times
+    at = torch.arange(side, device=sigmas.device)
     out, into = at[:, None], at[None, :]
-    weights = _gauss(out - into, sigmas)
-    weights += _gauss(out + into, sigmas) * (into > 0)
-    weights += _gauss(2 * (side - 1) - out - into, sigmas) * (into < side - 1)
+    weights = density[:, (out - into).abs()]  # (R, S, S)
+    weights += density[:, out + into] * (into > 0)
+    weights += density[:, 2 * (side - 1) - out - into] * (into < side - 1)
     return weights / weights.sum(-1, keepdim=True)
-
-
-def _gauss(distance: Tensor, sigmas: Tensor) -> Tensor:
-    """Return (R, S, S) unscaled densities of (S, S) distances."""
-    spread = sigmas.float()[:, None, None]
-    inside = distance.abs() <= (TRUNCATE * spread + 0.5).floor_()
-    return torch.exp(-0.5 * (distance / spread) ** 2) * inside

@@ -17,7 +17,7 @@ from cgeartheye.models.attention import Group
 from cgeartheye.models.blocks import draw_kept
 from cgeartheye.models.positions import Interpolation, resize_positions
 from cgeartheye.models.sizes import SIZES, build, initialise
-from cgeartheye.models.vit import VisionTransformer, VitConfig
+from cgeartheye.models.vit import VisionTransformer, VitConfig, pad_to_patch, patch_grid
 
 TINY = VitConfig(name="tiny", depth=3, width=24, heads=3, hidden=48, patch_px=4, layer_scale=0.5, position_px=16)
 
@@ -269,3 +269,15 @@ def test_wrong_masks_and_configs_are_refused(tiny: VisionTransformer) -> None:
 
 def test_config_survives_json() -> None:
     assert VitConfig.from_json(SIZES["giant"].to_json()) == SIZES["giant"]
+
+
+@given(st.integers(1, 600), st.integers(1, 600), st.integers(1, 20))
+def test_the_grid_is_that_of_the_padded_picture(height: int, width: int, patch_px: int) -> None:
+    h, w = patch_grid(height, width, patch_px)
+    assert (h * patch_px - height, w * patch_px - width) == (-height % patch_px, -width % patch_px)
+    assert pad_to_patch(torch.zeros(1, 1, height, width), patch_px).shape[2:] == (h * patch_px, w * patch_px)
+
+
+def test_grids_of_the_papers_sizes() -> None:
+    """0.5 * s // p * s // p, as a released code base counts them, gives 666 of 684 hidden patches at 518 px."""
+    assert [patch_grid(side, side, 14) for side in (98, 224, 518)] == [(7, 7), (16, 16), (37, 37)]

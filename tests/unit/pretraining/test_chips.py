@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from cgeartheye.errors import DataError
 from cgeartheye.pretraining.chips import Chips
@@ -137,3 +138,15 @@ def test_the_size_to_decode_at_leaves_what_is_needed(shards: Maker, place: Calla
     assert [picture.full for picture in shrunk.fetch(np.array([0, 1]))] == [(16, 16)] * 2
     chips.close()
     shrunk.close()
+
+
+def test_shrinking_from_a_smaller_version_shows_the_same(shards: Maker, place: Callable[..., object]) -> None:
+    """Within 1.5 of 255 in the mean of shrinking the whole picture."""
+    folder = shards([place("a", (1, 2), side=200)])
+    chips = chips_of(folder, shrink_px=40)
+    assert chips._decoded_at(0, 1) == 2
+    found, _ = chips.get(np.array([0, 1]))
+    for row, pixels in enumerate(found):
+        whole = Image.fromarray(ShardReader(folder).decode_row(row)).resize((40, 40), Image.Resampling.BICUBIC)
+        assert np.abs(pixels.transpose(1, 2, 0).astype(float) - np.asarray(whole)).mean() < 1.5
+    chips.close()

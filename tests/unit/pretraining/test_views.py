@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cgeartheye.errors import InputError
 from cgeartheye.pretraining.batch import ViewBatch
@@ -19,6 +20,7 @@ from cgeartheye.pretraining.views import ViewMaker
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.shards.format import Place
 from cgeartheye.shards.reader import ShardReader
+from cgeartheye.transforms.crops import crop_products
 
 Maker = Callable[..., Path]
 Builder = Callable[..., Place]
@@ -199,3 +201,25 @@ def test_a_pair_of_different_places_does_not_count(tiny: PretrainSettings) -> No
         if (broken & drawn.filled).any():
             return
     pytest.fail("no seasonal view was of the broken chip")
+
+
+class Trap(TorchDispatchMode):
+    """Refuses what would make the host wait for a GPU, or give results of a shape that depends on values."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        assert name not in {"_local_scalar_dense", "item", "nonzero", "masked_select", "equal", "unique_dim"}, name
+        if name in {"index", "index_put", "index_put_"}:
+            assert all(part is None or part.dtype != torch.bool for part in args[1])
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_a_gpu_does_waits_for_nothing_and_shows_the_same(tiny: PretrainSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    loud = changed(tiny, season={"jitter": True}, views={"blur": {"share": 0.5}, "jitter": {"share": 0.5, "channel_gain": 0.1}})
+    expected = maker_of(loud)(2, 0)
+    monkeypatch.setattr("cgeartheye.pretraining.views.crop", crop_products)
+    with Trap():
+        found = maker_of(loud)(2, 0)
+    for a, b in zip(tensors(found), tensors(expected), strict=True):
+        assert a.shape == b.shape
+        assert float((a.float() - b.float()).abs().max()) < 4 / 255

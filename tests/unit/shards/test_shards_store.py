@@ -18,7 +18,7 @@ from PIL import Image
 
 from cgeartheye.errors import DataError, InputError
 from cgeartheye.shards.format import INDEX_SCHEMA, Chip, Place
-from cgeartheye.shards.reader import ShardReader
+from cgeartheye.shards.reader import ShardReader, decode_chip
 from cgeartheye.shards.writer import plan_shards, write_shards
 
 
@@ -251,3 +251,27 @@ def test_an_index_that_points_elsewhere_is_refused(tmp_path: Path) -> None:
     pq.write_table(evil, tmp_path / "index.parquet")
     with pytest.raises(DataError, match="outside its folder"):
         ShardReader(tmp_path)
+
+
+@pytest.mark.parametrize("divisor", [1, 2, 4, 8])
+@pytest.mark.parametrize(("width", "height"), [(96, 64), (33, 47), (8, 9)])
+def test_scaled_decoding_is_a_smaller_version(divisor: int, width: int, height: int) -> None:
+    """Sides are rounded up, and every pixel is near the mean of the pixels it stands for (a smooth picture)."""
+    coarse = np.random.default_rng(0).integers(60, 200, (3, 3, 3), dtype=np.uint8)
+    smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    smooth.save(buffer, "JPEG", quality=95, subsampling=0)
+    found = decode_chip(buffer.getvalue(), divisor=divisor)
+    assert found.shape == (-(-height // divisor), -(-width // divisor), 3)
+    whole = np.asarray(smooth, dtype=float)[: height // divisor * divisor, : width // divisor * divisor]
+    means = whole.reshape(height // divisor, divisor, width // divisor, divisor, 3).mean((1, 3))
+    assert np.abs(found[: height // divisor, : width // divisor] - means).mean() < 3
+
+
+def test_grey_chips_become_rgb() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(picture(0)[..., 0]).save(buffer, "JPEG")
+    for divisor in (1, 2):
+        found = decode_chip(buffer.getvalue(), divisor=divisor)
+        assert found.shape == (24 // divisor, 24 // divisor, 3)
+        assert (found[..., 0] == found[..., 2]).all()
