@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from cgeartheye.pretraining.build import begin as begin_training
-from cgeartheye.training.distributed import World
 from served import GLOBALS, LOCAL_PX, Turns, Work, begin
 
 from cgeartheye.models.sizes import SIZES, build
 from cgeartheye.pretraining.batch import ViewBatch
+from cgeartheye.pretraining.build import begin as begin_training
 from cgeartheye.pretraining.loop import COLUMNS, Rates, Training, fit
 from cgeartheye.pretraining.objective import Taught
 from cgeartheye.settings.pretrain import PretrainSettings
+from cgeartheye.training.distributed import World
 
 STEPS = 200_000
 """Length that the schedules are told, as the peers are."""

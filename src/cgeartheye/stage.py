@@ -26,7 +26,15 @@ SCHEMA_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 BEGUN: Final = "stage.json"
 LOG: Final = "run.log"
-_NOT_OUTPUTS: Final = {MANIFEST, BEGUN, LOG, "stage.lock", "metrics.jsonl"}  # what holds times is no result
+_NOT_OUTPUTS: Final = {
+    MANIFEST,
+    BEGUN,
+    LOG,
+    "stage.lock",
+    "metrics.jsonl",
+    "tensorboard",
+    "wandb",
+}  # what holds times is no result
 
 
 @dataclass
@@ -170,7 +178,8 @@ def _fingerprints(inputs: Mapping[str, Path]) -> dict[str, str]:
 def _outputs(folder: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for base, folders, names in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        beside = _NOT_OUTPUTS if Path(base) == folder else set()
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f not in beside)
         for name in sorted(names):
             path = Path(base) / name
             key = path.relative_to(folder).as_posix()

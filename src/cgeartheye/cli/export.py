@@ -13,6 +13,10 @@ def export_verb(  # noqa: PLR0913 - the options of a verb
     *,
     to: Annotated[str, typer.Option("--to", help="own, dinov2, mmpretrain, timm, huggingface, onnx or torch-export.")],
     out: Annotated[Path, typer.Option("--out", help="New folder for the result.")],
+    step: Annotated[
+        int | None,
+        typer.Option("--step", min=1, help="Of a run of yours: its teacher at a checkpoint it kept.", show_default=False),
+    ] = None,
     layout: Annotated[
         str | None, typer.Option("--layout", help="Layout of the given weights, if names do not tell.", show_default=False)
     ] = None,
@@ -31,7 +35,7 @@ def export_verb(  # noqa: PLR0913 - the options of a verb
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Write a backbone's weights in another layout, with a model card."""
-    given = {"layout": layout, "heads": heads, "licence": licence}
+    given = {"layout": layout, "heads": heads, "licence": licence, "step": step}
     _export(backbone, to, out, given=given, bands=add_band or [], as_json=as_json)
 
 
@@ -41,6 +45,7 @@ def _export(backbone: str, to: str, out: Path, *, given: dict[str, Any], bands: 
 
     from cgeartheye.errors import InputError
     from cgeartheye.weights.bands import add_band, parse_band
+    from cgeartheye.weights.checkpoints import keep_names, load_step
     from cgeartheye.weights.export import export
     from cgeartheye.weights.foreign import LAYOUTS, Given
     from cgeartheye.weights.load import load_path
@@ -51,10 +56,12 @@ def _export(backbone: str, to: str, out: Path, *, given: dict[str, Any], bands: 
         )
     if given["layout"] not in (None, *LAYOUTS):
         raise InputError(f"unknown layout {given['layout']!r}", remedy=f"one of {', '.join(LAYOUTS)}")
-    loaded = load_path(Path(backbone), Given(**given))
+    step = given.pop("step")
+    loaded = load_path(Path(backbone), Given(**given)) if step is None else load_step(Path(backbone), step)
     for band in bands:
         loaded = add_band(loaded, parse_band(band))
     notes = export(loaded, to, out)
+    keep_names(Path(backbone), out)
     config, parent = loaded.model.config, loaded.card.get("parent") or {}
     result = {
         "out": str(out),

@@ -77,9 +77,9 @@ def read_class_folder(
     if not root.is_dir():
         raise InputError("there is no such folder", where=str(root))
     if split == "folders":
-        parts = {part: _list(root / part) for part in ("train", "test")}
+        parts = {part: _part(root / part) for part in ("train", "test")}
     else:
-        found = _list(root)
+        found = list_class_folder(root)
         tested = {entry: hash_share(entry[0], salt) < test_share for entry in found}
         parts = {"train": [e for e in found if not tested[e]], "test": [e for e in found if tested[e]]}
     classes = tuple(sorted({name.split("/")[0] for entries in parts.values() for name, _ in entries}))
@@ -91,6 +91,23 @@ def read_class_folder(
     pictures = LabelledPictures(classes, train, tuple(test), tuple(left_out), len(bank) - len(train))
     _check(pictures, root)
     return pictures
+
+
+def list_class_folder(root: Path) -> list[tuple[str, Path]]:
+    """Return name ``<class>/<file name>`` and path of every picture in the class folders of ``root``, in order of name.
+
+    Raises:
+        InputError: if there is no such folder.
+    """
+    if not root.is_dir():
+        raise InputError("there is no such folder", where=str(root))
+    classes = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return [
+        (f"{c.name}/{p.name}", p)
+        for c in classes
+        for p in sorted(c.iterdir())
+        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+    ]
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -116,16 +133,10 @@ def read_pictures(records: Iterable[ImageRecord]) -> Iterator[NDArray[np.uint8]]
     return (read_picture(record.path) for record in records)
 
 
-def _list(folder: Path) -> list[tuple[str, Path]]:
+def _part(folder: Path) -> list[tuple[str, Path]]:
     if not folder.is_dir():
         raise InputError("there is no such folder", where=str(folder), remedy="the split 'folders' wants train/ and test/ inside")
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return [
-        (f"{c.name}/{p.name}", p)
-        for c in classes
-        for p in sorted(c.iterdir())
-        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-    ]
+    return list_class_folder(folder)
 
 
 def _readable(

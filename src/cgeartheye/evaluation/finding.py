@@ -37,6 +37,8 @@ class Asked:
     """Dates of each of the reader's places."""
     pairs: int
     seed: int
+    disturbed: bool
+    """Whether queries are turned and cropped."""
 
     def dates(self, place: int, pair: int) -> tuple[int, int]:
         """Return (date of the query, date of the gallery) of a place for a pair."""
@@ -48,14 +50,15 @@ class Asked:
         return f"{self.reader.place(place)}.d{date}"
 
     def pictures(self) -> Iterator[NDArray[np.uint8]]:
-        """Yield the gallery of every pair, then the disturbed queries of every pair, (H, W, 3) uint8."""
+        """Yield the gallery of every pair, then the queries of every pair, (H, W, 3) uint8."""
         for pair in range(self.pairs):
             for place in self.places:
                 yield self.reader.decode(place, self.dates(place, pair)[1])
         for pair in range(self.pairs):
             for place in self.places:
                 date = self.dates(place, pair)[0]
-                yield disturb(self.reader.decode(place, date), seed=self.seed, name=self.name(place, date))
+                image = self.reader.decode(place, date)
+                yield disturb(image, seed=self.seed, name=self.name(place, date)) if self.disturbed else image
 
 
 def find_places(wanted: RetrievalSet, settings: EvaluateSettings, out: Path, *, describer: Describer) -> SetResult:
@@ -72,7 +75,8 @@ def find_places(wanted: RetrievalSet, settings: EvaluateSettings, out: Path, *, 
     columns = [*describer.columns(pictures), Column(TURNED, PIXELS.readout, 0)]
     measured = _measure(columns, asked, described, out / "predictions" / wanted.name, thumbnail_px=wanted.thumbnail_px)
     groups = tuple(asked.reader.place(place) for _ in range(asked.pairs) for place in asked.places)
-    told = f"{len(asked.places)} places, {asked.pairs} date pairs, {size_px} px, queries turned and cropped, by place"
+    how = "turned and cropped" if asked.disturbed else "as stored"
+    told = f"{len(asked.places)} places, {asked.pairs} date pairs, {size_px} px, queries {how}, by place"
     return SetResult(wanted.name, told, groups, 1 / len(asked.places), measured)
 
 
@@ -86,7 +90,7 @@ def ask(wanted: RetrievalSet, seed: int) -> Asked:
             "fewer than two places have two dates", where=str(wanted.curated), remedy="curate scenes of several dates"
         )
     chosen = sorted(several, key=lambda i: hash_share(reader.place(i), "retrieval"))[: wanted.places]
-    return Asked(reader, tuple(sorted(chosen)), n_dates, wanted.pairs, seed)
+    return Asked(reader, tuple(sorted(chosen)), n_dates, wanted.pairs, seed, wanted.queries == "disturbed")
 
 
 def _smallest_side(asked: Asked) -> int:

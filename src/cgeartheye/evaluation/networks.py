@@ -10,13 +10,13 @@ import torch
 
 from cgeartheye.errors import DataError, InputError
 from cgeartheye.weights.backbone import Backbone
+from cgeartheye.weights.checkpoints import NAMES_FILE
 from cgeartheye.weights.load import load_backbone
 
 TRAINED = "trained"
 UNTRAINED = "untrained"
 UNTRAINED_SCALE_1 = "untrained_layerscale_1"
 """Initial weights but LayerScale 1: at 1e-5 an untrained class token sees nothing, which flatters whatever is beside it."""
-NAMES_FILE = "training_names.txt"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def prototype_cross_entropy(
     *,
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
-    """Compute weighted cross-entropies: ``sum_i weight_i * mean_t H(targets[index[t, i]], softmax(rows_i . prototypes / temperature))``.
+    """Compute ``sum_i weight_i * mean_t H(targets[index[t, i]], softmax(rows_i . prototypes / temperature))``.
 
     The loss is linear in the targets, so several teachers of one row are averaged first.
 
@@ -61,7 +61,7 @@ class _CrossEntropy(torch.autograd.Function):
     """The loss and, in the same pass over the scores, its gradients."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917 - autograd passes by position
+    def forward(  # noqa: PLR0913, PLR0917 - autograd passes by position
         ctx: Any,  # noqa: ANN401 - autograd's context
         rows: Tensor,
         prototypes: Tensor,
@@ -110,8 +110,9 @@ def _mean_target(targets: Tensor, index: Tensor) -> Tensor:
 
 def _compare(scores: Tensor, target: Tensor, scale: Tensor) -> Tensor:
     """Return (m,) cross-entropies and overwrite (m, K) ``scores`` by ``scale`` (m,) times their gradient."""
-    matched = torch.linalg.vecdot(target, scores)
+    matched: Tensor = torch.linalg.vecdot(target, scores)
     most = scores.amax(1, keepdim=True)
     total = scores.sub_(most).exp_().sum(1)
     scores.mul_((scale / total)[:, None]).sub_(target.mul_(scale[:, None]))
-    return total.log() + most[:, 0] - matched
+    each: Tensor = total.log() + most[:, 0] - matched
+    return each

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, NamedTuple
 
@@ -58,6 +59,8 @@ class Chips:
         self._pool = ThreadPoolExecutor(max_workers=decoders, thread_name_prefix="decode")
         self._lock, self._warned = threading.Lock(), set[str]()
         self.left_out: dict[int, str] = {}
+        self.waited = 0.0
+        """Seconds that :meth:`fetch` has waited for the threads."""
         self.keeps = self._bytes() <= cache_mb * BYTES_PER_MB
 
     def close(self) -> None:
@@ -80,7 +83,9 @@ class Chips:
         """
         keys = _keys(rows, divisors)
         self._ask(keys)
+        before = time.monotonic()
         pictures = [self._kept[key] if key in self._kept else self._coming[key].result() for key in keys]
+        self.waited += time.monotonic() - before
         if self.keeps:
             self._kept.update(zip(keys, pictures, strict=True))
         for key in keys:

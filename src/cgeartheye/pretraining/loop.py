@@ -182,16 +182,12 @@ def fit(
         del taught  # the next step's targets are made when these are gone
 
 
-def take_step(
-    training: Training, settings: PretrainSettings, rates: Rates, views_at: Callable[[int, int], ViewBatch]
-) -> Taught:
+def take_step(training: Training, settings: PretrainSettings, rates: Rates, views_at: Callable[[int, int], ViewBatch]) -> Taught:
     """Teach, learn, step, follow; return what the teacher said (the patches' targets left out)."""
     pair, state, world = training.pair, training.state, training.world
     student, step = pair.student, state.step
     set_rates(training.optimizer, lr=rates.lr * state.lr_factor, weight_decay=rates.weight_decay, backbone=rates.backbone)
-    mode = Mode(
-        temperature=rates.temperature, precision=training.precision, still=rates.still, frozen=rates.backbone == 0.0
-    )
+    mode = Mode(temperature=rates.temperature, precision=training.precision, still=rates.still, frozen=rates.backbone == 0.0)
     batches = [views_at(step, piece) for piece in training.mine]
     taught = teach(pair.teacher, batches, settings, mode=mode, reduce=world)
     parts = []

@@ -131,9 +131,7 @@ def learn(student: Learner, views: ViewBatch, taught: Taught, settings: Pretrain
     index, weight = _pairs(views, weights, first=number * G * B)
     seen, rest = rows[: G * B].to(mode.precision), rows[G * B :].to(mode.precision)
     student_t = settings.loss.student_temperature
-    crossed, each_global = prototype_cross_entropy(
-        seen, prototypes, taught.classes, index[0], weight[0], temperature=student_t
-    )
+    crossed, each_global = prototype_cross_entropy(seen, prototypes, taught.classes, index[0], weight[0], temperature=student_t)
     total = crossed
     each_rest = crossed.new_zeros(0)
     if L + S:

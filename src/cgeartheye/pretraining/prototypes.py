@@ -26,9 +26,9 @@ def prototypes_for(chips: int, batch: int) -> int:
         K between 64 and 131,072, at most 16 times the class rows (but never below 64).
     """
     if chips < _SMALL:
-        wanted = 2 ** round(math.log2(max(chips, 1) / CHIPS_EACH))
+        wanted: float = 2 ** round(math.log2(max(chips, 1) / CHIPS_EACH))
         by_chips = int(min(max(wanted, 256), 4096))
     else:
         by_chips = next((count for most, count in _BY_CHIPS if chips <= most), _MOST)
-    by_rows = 2 ** int(math.log2(ROWS_RATIO * 2 * batch))
+    by_rows = 1 << int(math.log2(ROWS_RATIO * 2 * batch))
     return max(64, min(by_chips, by_rows))

@@ -75,7 +75,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, progress: Progress = SILE
             return out
         with open_stage(out, "pretrain", settings, {"curated": settings.curated, **start_inputs(settings)}) as stage:
             if not processes.share(stage.finished):
-                _finish(settings, stage, _Run(settings, out, processes, progress).train(), progress)
+                _finish(stage, _Run(settings, out, processes, progress).train(), progress)
         processes.wait()
     return out
 
@@ -135,9 +135,7 @@ class _Run:
                 else:
                     return training
 
-    def _fit(
-        self, settings: PretrainSettings, training: Training, saver: Saver, position: Position, clock: Clock
-    ) -> None:
+    def _fit(self, settings: PretrainSettings, training: Training, saver: Saver, position: Position, clock: Clock) -> None:
         step = position.first_step + training.state.step
         leads = self.world.leads
         log = RunLog(self.folder / "metrics.jsonl", step=step if step else -1) if leads else None
@@ -153,11 +151,16 @@ class _Run:
             else None
         )
         with self.progress.task("steps", training.steps, training.state.step) as advance:
-            sinks = Sinks(
-                folder=self.folder, log=log, tracker=tracker, saver=saver, progress=self.progress, advance=advance
+            sinks = Sinks(folder=self.folder, log=log, tracker=tracker, saver=saver, progress=self.progress, advance=advance)
+            watch = Watch(
+                settings,
+                position=position,
+                sinks=sinks,
+                probe=self.probe,
+                reader=self.reader,
+                prototypes=self.prototypes,
+                clock=clock,
             )
-            watch = Watch(settings, position=position, sinks=sinks, probe=self.probe, reader=self.reader,
-                prototypes=self.prototypes, clock=clock)
             maker = self._maker(settings, training, position)
             views_at = partial(_timed, maker=maker, chips=self.chips, watch=watch)
             watch.begin(training)
@@ -212,9 +215,7 @@ class _Run:
         backbone = begin_backbone(config, self.parent if number == 0 else None, seed=settings.seed)
         count = pieces_of(settings, self.world.size) if pieces is None else pieces
         refuse_processes(count, self.world.size)
-        return begin(
-            settings, backbone, prototypes=self.prototypes, places=len(self.places), world=self.world, pieces=count
-        )
+        return begin(settings, backbone, prototypes=self.prototypes, places=len(self.places), world=self.world, pieces=count)
 
     def _config(self, number: int) -> VitConfig:
         """Return a phase's network: the parent's if there is one, with positions for the size of the phase's global views."""
@@ -245,7 +246,7 @@ class _Run:
         rollbacks = training.state.rollbacks + 1
         if rollbacks > MOST_ROLLBACKS:
             raise DataError(
-                f"gradients were not finite again and again, after {MOST_ROLLBACKS} returns to a checkpoint at half the rate each",
+                f"gradients were not finite again and again, after {MOST_ROLLBACKS} returns to a checkpoint at half the rate",
                 where=str(setback.evidence),
                 remedy="look at the places named there; lower optimizer.lr; the run continues from its last checkpoint",
             )
@@ -290,12 +291,17 @@ class _Run:
             "seconds": round(clock.seconds, 1),
             "cpu_seconds": round(clock.cpu_seconds, 1),  # not in the card: no two runs share them
         }
+        seen = self.parent.seen if self.parent is not None else ()
         return Trained(
-            backbone=backbone, card=card, summary=summary, left_out=left_out, names=sorted({*training_names(self.reader), *(self.parent.seen if self.parent else ())})
+            backbone=backbone,
+            card=card,
+            summary=summary,
+            left_out=left_out,
+            names=sorted({*training_names(self.reader), *seen}),
         )
 
 
-def _finish(settings: PretrainSettings, stage: Stage, trained: Trained, progress: Progress) -> None:
+def _finish(stage: Stage, trained: Trained, progress: Progress) -> None:
     if trained.card["restricted_by"]:
         progress.say(f"not for commercial use: the licence is {', '.join(trained.card['restricted_by'])}")
     save_backbone(stage.folder, trained.backbone, trained.card)

@@ -42,6 +42,7 @@ class ViewMaker:
         device: where views are cut.
         pieces: M, microbatches a step.
         mine: the microbatches that this process makes, in its order, so that it decodes ahead; None: all.
+        first_sample: running number of the first sample of step 0, for a run whose earlier phases saw others.
 
     Raises:
         InputError: if the batch is not ``pieces`` equal microbatches.
@@ -57,6 +58,7 @@ class ViewMaker:
         device: torch.device,
         pieces: int = 1,
         mine: Sequence[int] | None = None,
+        first_sample: int = 0,
     ) -> None:
         if settings.batch % pieces:
             raise InputError(
@@ -64,6 +66,7 @@ class ViewMaker:
                 remedy="set pretrain.batch to a multiple, or pretrain.microbatch to a divisor of it",
             )
         self._places, self._chips, self._settings, self.device = places, chips, settings, device
+        self._first_sample = first_sample
         self._pieces, self._mine = pieces, tuple(range(pieces) if mine is None else mine)
         self.microbatch = settings.batch // pieces
         self.slots = places.slots(self.microbatch)
@@ -116,7 +119,7 @@ class ViewMaker:
     def _draw(self, step: int) -> tuple[Drawn, ...]:
         """Draw all microbatches of a step, because a seasonal weight depends on all places of the step; two steps are kept."""
         if step not in self._recent:
-            first = step * self._settings.batch
+            first = self._first_sample + step * self._settings.batch
             samples = np.arange(first, first + self._settings.batch, dtype=np.int64).reshape(self._pieces, self.microbatch)
             self._recent = dict(list(self._recent.items())[-1:])
             self._recent[step] = self._places.draw(samples, seed=self._settings.seed, slots=self.slots)

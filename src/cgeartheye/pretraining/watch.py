@@ -131,7 +131,7 @@ class Watch:
         self._training, self._since = (0.0, 0.0), 0
         self._skipped: list[int] = []
         self._known: list[dict[str, Any]] = [] if sinks.log is None else read_lines(sinks.log.path)
-        self._prototypes = prototypes
+        self._prototypes, self._best_is_new = prototypes, False
         self.waited = 0.0
         """Seconds that the last steps waited for pictures; whoever makes the views adds to it."""
 
@@ -143,7 +143,7 @@ class Watch:
         self._since += 1
         if state.due(state.step, last=training.steps):
             self._look(training, taught, rates)
-        if state.step % watch.checkpoint_every == 0 or last:
+        if state.step % watch.checkpoint_every == 0 or last or self._best_is_new:
             self.save(training)
 
     def begin(self, training: Training) -> None:
@@ -154,6 +154,7 @@ class Watch:
 
     def save(self, training: Training) -> None:
         """Write a checkpoint and drop old ones."""
+        self._best_is_new = False
         self._lap_of_training()
         state, position = training.state, self._position
         note = {
@@ -184,6 +185,7 @@ class Watch:
         evidence = self._note_skips(training, look)
         line = self._line(training, taught, rates, look)
         self._write(line)
+        self._best_is_new = training.world.share(self._best_is_new)
         self._refuse_what_fails(training, line)
         self._clock.lap()
         self._training, self._since, self.waited = (0.0, 0.0), 0, 0.0
@@ -265,6 +267,7 @@ class Watch:
                 self._sinks.progress.say(f"alarm at step {line['step']}: {sentence}")
         line = {**line, **columns}
         self._known.append(line)
+        self._best_is_new = line["step"] in best_steps(self._known)
         self._sinks.log.write(line)
         if self._sinks.tracker is not None:
             self._sinks.tracker.write(line)

@@ -88,6 +88,31 @@ def fit_linear(
     return _fit_path(features, labels, [best.strength], start=best)[0]
 
 
+def cross_fitted(
+    features: NDArray[np.floating], labels: NDArray[np.integer], second: NDArray[np.bool_], *, strength: float
+) -> float | None:
+    """Fit each half of the rows, predict the other one, and return the accuracy over all rows.
+
+    A quick look at features during training: one strength, every row used for fitting once and for testing once.
+
+    Args:
+        features: (n, d) float.
+        labels: (n,) int >= 0; a class that the fitted half lacks counts as missed.
+        second: (n,) bool, which half a row belongs to.
+        strength: the C of both fits.
+
+    Returns:
+        share of rows predicted right, or None if a half has fewer than two classes.
+    """
+    if any(len(np.unique(labels[half])) < 2 for half in (second, ~second)):
+        return None
+    right = np.zeros(len(labels), dtype=bool)
+    for half in (second, ~second):
+        probe = _fit_path(features[half], labels[half], [strength], slope=_CHOICE_SLOPE)[0]
+        right[~half] = probe.predict(features[~half]) == labels[~half]
+    return float(right.mean())
+
+
 def inner_split(labels: NDArray[np.integer], groups: Sequence[str], *, seed: int) -> NDArray[np.bool_]:
     """Hold out every fourth group of each class, in random order, and one of two or three.
 

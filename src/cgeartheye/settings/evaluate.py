@@ -68,6 +68,9 @@ class RetrievalSet(Settings):
     """At most so many places, chosen by the hash of their names [ours]."""
     pairs: int = Field(1, ge=1, le=16)
     """Date pairs asked: date 0 in date 1, then 1 in 2, and so on around [ours]."""
+    queries: Literal["disturbed", "stored"] = "disturbed"
+    """`disturbed`: turned by a random quarter turn and cropped at 75 to 100 %, so that a place must be known whichever way it
+    lies; `stored`: upright and whole, where plain pixels are hardest to beat [ours]."""
     size_px: int | None = Field(None, ge=8, le=4096)
     """Side that query and gallery are brought to before the network; empty: the stored side [ours]."""
     thumbnail_px: int = Field(64, ge=4, le=512)

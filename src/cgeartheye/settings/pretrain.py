@@ -69,11 +69,11 @@ class PretrainSettings(StageSettings):
     """Decoded chips are kept in memory if all of them fit into this many MB, else decoded again each time [ours]."""
     decoders: int = Field(2, ge=1, json_schema_extra=NOT_IDENTITY)
     """Threads that decode chips [ours]."""
-    compile: bool = Field(False, json_schema_extra=NOT_IDENTITY)
+    compile: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Compile each block of the networks (torch.compile); a gain on GPUs, none on a CPU."""
-    recompute: bool = Field(False, json_schema_extra=NOT_IDENTITY)
+    recompute: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Keep only the input of each block for the backward pass: a third more work, far less memory."""
-    shard: bool = Field(False, json_schema_extra=NOT_IDENTITY)
+    shard: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Shard parameters, gradients, moments and teacher over the processes (FSDP2), where one device cannot hold them."""
     device: Literal["auto", "cpu", "cuda"] = Field("auto", json_schema_extra=NOT_IDENTITY)
     """Where it trains; ``auto`` takes a GPU if there is one."""

@@ -202,7 +202,7 @@ class StartSettings(Settings):
     """Share of the run in which only the new heads learn [FINO, a continuation of DINOv3: 3 of 25 thousand steps and more]."""
     ramp: float = Field(0.05, ge=0, lt=1)
     """Share of the run over which the backbone's learning rate then rises [ours]."""
-    guard: float | None = Field(0.03, ge=0, le=1)
+    guard: float | None = Field(0.03, ge=0, le=1, json_schema_extra=NOT_IDENTITY)
     """The run stops when its probe stays this far below the parent's twice in a row; none: never [ours]."""
 
 
@@ -215,7 +215,7 @@ class WatchSettings(Settings):
     """Steps between checkpoints [ours]."""
     keep: int = Field(2, ge=1, json_schema_extra=NOT_IDENTITY)
     """Newest checkpoints kept, besides the one with the best probe [ours]."""
-    asynchronous: bool = Field(True, json_schema_extra=NOT_IDENTITY)
+    asynchronous: bool = Field(default=True, json_schema_extra=NOT_IDENTITY)
     """Write checkpoints in the background from a copy of the state [ours]."""
     probe_every: int = Field(500, ge=0)
     """Steps between probes by nearest neighbours and a linear map; 0 is never [ours]."""
@@ -225,7 +225,7 @@ class WatchSettings(Settings):
     """Folder of pictures in class folders to probe with; none: training chips that have a label, or else a land cover."""
     retrieval_places: int = Field(256, ge=0)
     """Places with two dates that are looked up across dates at each probe; 0 is none [ours]."""
-    tensorboard: bool = Field(False, json_schema_extra=NOT_IDENTITY)
+    tensorboard: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Also write the log for TensorBoard, into ``tensorboard/``; needs the extra ``track``."""
     wandb: str | None = Field(None, min_length=1, json_schema_extra=NOT_IDENTITY)
     """Also send the log to this project of Weights & Biases; needs the extra ``track``."""

@@ -43,8 +43,9 @@ class Saver:
     def __init__(self, folder: Path, world: World, *, asynchronous: bool) -> None:
         self.folder, self._world = folder, world
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint") if asynchronous else None
-        self._stager = DefaultStager(StagingOptions(use_pinned_memory=False, use_shared_memory=False, use_async_staging=False,
-                                                    use_non_blocking_copy=False))
+        self._stager = DefaultStager(
+            StagingOptions(use_pinned_memory=False, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=False)
+        )
         self._running: Future[Path] | None = None
 
     def save(self, step: int, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
@@ -57,7 +58,7 @@ class Saver:
         if self._pool is None:
             save_checkpoint(self.folder, step, tensors, note, world=self._world)
             return
-        copied: dict[str, Any] = self._stager.stage(dict(tensors))
+        copied: Any = self._stager.stage(dict(tensors))
         self._running = self._pool.submit(save_checkpoint, self.folder, step, copied, note, world=self._world)
 
     def wait(self) -> None:

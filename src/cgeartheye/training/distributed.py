@@ -6,7 +6,7 @@ import datetime
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from cgeartheye.errors import ResourceError
 
 TIMEOUT: Final = datetime.timedelta(minutes=10)
-"""A process that waits longer for another gives up [ours]: a probe or a checkpoint of one may delay the others, a dead one must not."""
+"""A process that waits longer for another gives up [ours]: one may probe while the others wait, a dead one is not waited for."""
 _BUCKET: Final = 2**24
 
 
@@ -34,7 +34,7 @@ class World:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     background: dist.ProcessGroup | None = None
 
     @property
@@ -61,7 +61,7 @@ class World:
         for bucket in _buckets([p.grad for p in parameters if p.grad is not None]):
             flat = torch.cat([grad.flatten() for grad in bucket])
             dist.all_reduce(flat)
-            parts = flat.div_(self.size).split([grad.numel() for grad in bucket])
+            parts = torch.split(flat.div_(self.size), [grad.numel() for grad in bucket])
             torch._foreach_copy_(bucket, [part.view_as(grad) for part, grad in zip(parts, bucket, strict=True)])
 
     def share(self, value: Any) -> Any:  # noqa: ANN401 - any small object
@@ -107,14 +107,14 @@ def world(device: torch.device) -> Iterator[World]:
         torch.cuda.set_device(device)
     try:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
-        background = dist.new_group(backend="gloo", timeout=TIMEOUT)
+        background: Any = dist.new_group(backend="gloo", timeout=TIMEOUT)
         yield World(dist.get_rank(), dist.get_world_size(), device, background)
     except (dist.DistError, RuntimeError) as error:
         if not _is_lost(error):
             raise
         raise ResourceError(
             f"another process of this run was lost ({str(error).splitlines()[0]})",
-            remedy="start the same command again, with the same number of processes or another; it goes on from the last checkpoint",
+            remedy="start the same command again, on as many processes or another number; it goes on from its last checkpoint",
         ) from error
     finally:
         if dist.is_initialized():
@@ -123,7 +123,15 @@ def world(device: torch.device) -> Iterator[World]:
 
 def _is_lost(error: BaseException) -> bool:
     text = str(error).lower()
-    signs = ("connection closed by peer", "connection reset", "connection refused", "timed out", "timeout", "broken pipe", "socket")
+    signs = (
+        "connection closed by peer",
+        "connection reset",
+        "connection refused",
+        "timed out",
+        "timeout",
+        "broken pipe",
+        "socket",
+    )
     return isinstance(error, dist.DistError) or any(sign in text for sign in signs)
 
 

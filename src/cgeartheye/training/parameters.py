@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from torch import nn
 
-_NO_DECAY: Final = re.compile(r"(^|\.)(norm\d*|ls\d+|cls_token|pos_embed|mask_token|register_tokens|prototypes|gains)(\.|$)|(^|\.)bias$")
+_NO_DECAY: Final = re.compile(
+    r"(^|\.)(norm\d*|ls\d+|cls_token|pos_embed|mask_token|register_tokens|prototypes|gains)(\.|$)|(^|\.)bias$"
+)
 _BLOCK: Final = re.compile(r"(^|\.)blocks\.(\d+)\.")
 _BEFORE_BLOCKS: Final = re.compile(r"(^|\.)(patch_embed\.|cls_token$|pos_embed$|mask_token$|register_tokens$)")
 

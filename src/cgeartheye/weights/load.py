@@ -22,7 +22,7 @@ _WHAT_FITS: Final = (
     "plain transformers of the DINOv2 family can be brought into the network of this package: a folder that pretrain or export "
     "wrote, weights of DINOv2 or CGEarthEye (MMPretrain), timm:vit_*_patch14_dinov2 (also reg4), hf: a folder of Dinov2Model"
 )
-_SAME: Final = 1e-3
+_SAME: Final = 1e-4
 """Greatest difference, relative to the largest value, at which two networks in float32 count as the same [ours]."""
 
 

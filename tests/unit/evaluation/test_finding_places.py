@@ -70,6 +70,16 @@ def test_pixels_find_places_once_turns_are_tried(found: Path) -> None:
     assert recall["pixels"] < 0.6 * recall["pixels_turned"]
 
 
+def test_stored_queries_come_as_the_shards_hold_them(curated: Path) -> None:
+    wanted = {"name": "seasons", "curated": curated, "queries": "stored"}
+    asked = ask(RetrievalSet.model_validate(wanted), seed=0)
+    pictures = list(asked.pictures())
+    count = len(asked.places)
+    assert len(pictures) == 2 * count
+    for number, place in enumerate(asked.places):
+        assert np.array_equal(pictures[count + number], asked.reader.decode(place, 0))
+
+
 def test_predictions_name_query_and_answer(found: Path) -> None:
     table = pq.read_table(found / "predictions" / "seasons.pixels_turned.s0.pixels.retrieval.parquet").to_pydict()
     assert table["name"][0] == "p00.d0"

@@ -75,7 +75,11 @@ def test_prototypes_that_stand_still_get_no_gradient() -> None:
 
 def test_half_precision_stays_close() -> None:
     given = problem(4, n=40, K=50, R=20, T=2)
-    half = {**given, "rows": given["rows"].detach().to(torch.bfloat16).requires_grad_(), "prototypes": given["prototypes"].float()}
+    half = {
+        **given,
+        "rows": given["rows"].detach().to(torch.bfloat16).requires_grad_(),
+        "prototypes": given["prototypes"].float(),
+    }
     total, each = prototype_cross_entropy(**half, temperature=0.1)
     assert total.dtype == each.dtype == torch.float32
     assert float(total.detach()) == pytest.approx(float(whole(**given).sum().detach()), rel=0.02)

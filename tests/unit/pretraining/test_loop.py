@@ -4,70 +4,49 @@ from __future__ import annotations
 
 import pytest
 import torch
+from synthetic import HEAD, batch_of, pair_of, training_of
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from cgeartheye.errors import DataError
-from cgeartheye.models.sizes import SIZES, build
-from cgeartheye.pretraining.loop import SKIPS_IN_A_ROW, LoopState, Rates, Training, fit, rates_at
-from cgeartheye.pretraining.networks import Learner, Pair
-from cgeartheye.pretraining.objective import Terms
-from cgeartheye.pretraining.views import ViewBatch
+from cgeartheye.pretraining.batch import ViewBatch
+from cgeartheye.pretraining.loop import Look, Rates, Training, fit, rates_at
+from cgeartheye.pretraining.objective import Taught
 from cgeartheye.settings.pretrain import PretrainSettings
-from cgeartheye.training.optimizer import adamw
-from cgeartheye.training.parameters import parameter_groups
 
-SETTINGS = PretrainSettings(
-    head={"prototypes": 16, "hidden": 32, "bottleneck": 16}, optimizer={"warm_up": 0.0, "freeze_last": 0.0}
-)
+SETTINGS = PretrainSettings(head=HEAD, optimizer={"warm_up": 0.0, "freeze_last": 0.0}, watch={"log_every": 2})
 
 
-def views(step: int, *, fault: float = 0.0) -> ViewBatch:
-    generator = torch.Generator().manual_seed(step)
-    masks = torch.zeros(2, 4, 9, dtype=torch.bool)
-    masks[0, :2, :3] = True
-    return ViewBatch(
-        globals_=torch.rand(2, 4, 3, 24, 24, generator=generator),
-        locals_=torch.rand(2, 4, 3, 16, 16, generator=generator) + fault,
-        season=torch.zeros(0, 3, 16, 16),
-        place=torch.zeros(0, dtype=torch.int64),
-        filled=torch.zeros(0, dtype=torch.bool),
-        masks=masks,
-    )
+def views(step: int, piece: int = 0) -> ViewBatch:
+    return batch_of(100 * step + piece)
 
 
-def training_of(settings: PretrainSettings = SETTINGS, *, steps: int = 2) -> Training:
-    pair = Pair(Learner(build(SIZES["nano"], seed=0), settings.head, seed=0))
-    groups = parameter_groups(pair.student.named_parameters(), depth=4)
-    state = LoopState(used=torch.zeros(16, dtype=torch.bool))
-    return Training(pair=pair, optimizer=adamw(groups, betas=(0.9, 0.999)), state=state, steps=steps)
+def looks_of(training: Training, settings: PretrainSettings = SETTINGS, views_at: object = views) -> list[Look]:
+    looks: list[Look] = []
+
+    def look(training: Training, taught: Taught, rates: Rates) -> None:
+        if training.state.due(training.state.step, last=training.steps):
+            looks.append(training.state.look(training.world))
+
+    fit(training, settings, views_at=views_at, after_step=look)  # type: ignore[arg-type]
+    return looks
 
 
-def test_two_batches() -> None:
-    training, seen = training_of(), []
-
-    def note(training: Training, terms: Terms, rates: Rates) -> None:
-        seen.append((training.state.step, float(terms.parts["loss"]), rates.lr))
-
-    fit(training, SETTINGS, views_at=views, after_step=note)
-    assert [step for step, _, _ in seen] == [1, 2]
-    assert seen[0][2] > seen[1][2] == pytest.approx(5e-4 * 0.02)
-    assert training.state.sums["n"] == 2
-    assert training.state.sums["loss"] == pytest.approx(seen[0][1] + seen[1][1])
-    means = training.state.take_means()
-    assert means["loss"] == pytest.approx((seen[0][1] + seen[1][1]) / 2)
-    assert 0 < means["teacher_entropy"] <= 1
-    assert 1 <= means["prototypes_used"] <= 16  # two steps of eight class tokens
-    assert not training.state.used.any()
+def test_looks_are_means_over_the_steps_since_the_last() -> None:
+    single = SETTINGS.model_copy(update={"watch": SETTINGS.watch.model_copy(update={"log_every": 1})})
+    each = [look.means for look in looks_of(training_of(single, steps=5), single)]
+    pairs = [look.means for look in looks_of(training_of(SETTINGS, steps=5))]
+    assert len(each) == 5
+    assert len(pairs) == 3
+    for name in ("loss", "loss_local", "grad_norm"):
+        values = [means[name] for means in each]
+        expected = [(values[0] + values[1]) / 2, (values[2] + values[3]) / 2, values[4]]
+        assert [means[name] for means in pairs] == pytest.approx(expected, rel=1e-5)
+    assert 1 <= pairs[0]["prototypes_used"] <= 16
 
 
 def test_it_learns_one_batch_by_heart() -> None:
-    losses: list[float] = []
-    training = training_of(steps=12)
-
-    def note(training: Training, terms: Terms, rates: Rates) -> None:
-        losses.append(float(terms.parts["loss"]))
-
-    fit(training, SETTINGS, views_at=lambda step: views(step * 0), after_step=note)
-    assert losses[-1] < losses[0] - 0.5
+    looks = looks_of(training_of(SETTINGS, steps=16), views_at=lambda _step, _piece: batch_of(0))
+    assert looks[-1].means["loss"] < looks[0].means["loss"] - 0.5
 
 
 def test_the_teacher_is_the_moving_average_of_the_student() -> None:
@@ -75,7 +54,7 @@ def test_the_teacher_is_the_moving_average_of_the_student() -> None:
     training = training_of(settings, steps=3)
     expected = {name: value.clone() for name, value in training.pair.teacher.named_parameters()}
 
-    def average(training: Training, terms: Terms, rates: Rates) -> None:
+    def average(training: Training, taught: Taught, rates: Rates) -> None:
         for name, value in training.pair.student.named_parameters():
             expected[name] = 0.75 * expected[name] + 0.25 * value.detach()
 
@@ -84,58 +63,136 @@ def test_the_teacher_is_the_moving_average_of_the_student() -> None:
         torch.testing.assert_close(value, expected[name])
 
 
-def test_a_saved_state_goes_on_as_if_it_had_not_stopped() -> None:
-    whole = training_of(steps=4)
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3])
+def test_a_saved_state_goes_on_as_if_it_had_not_stopped(stop_at: int) -> None:
+    whole = training_of(SETTINGS, steps=5)
     fit(whole, SETTINGS, views_at=views)
-    first, second = training_of(steps=4), training_of(steps=4)
+    first, second = training_of(SETTINGS, steps=5), training_of(SETTINGS, steps=5)
 
-    class StoppedError(Exception):
-        pass
-
-    def stop(training: Training, terms: Terms, rates: Rates) -> None:
-        if training.state.step == 2:
+    def stop(training: Training, taught: Taught, rates: Rates) -> None:
+        if training.state.step == stop_at:
             raise StoppedError
 
     with pytest.raises(StoppedError):
         fit(first, SETTINGS, views_at=views, after_step=stop)
     for name, value in second.tensors().items():
         value.copy_(first.tensors()[name])
-    second.state.step, second.state.sums = first.state.step, dict(first.state.sums)
+    second.state.step = first.state.step
     fit(second, SETTINGS, views_at=views)
     assert all(torch.equal(value, second.tensors()[name]) for name, value in whole.tensors().items())
-    assert second.state.sums == whole.state.sums
 
 
-def test_a_broken_batch_is_skipped_and_counted() -> None:
-    training = training_of(steps=3)
-    kept: list[torch.Tensor] = []
+def test_a_broken_batch_is_skipped_named_and_harmless() -> None:
+    training = training_of(SETTINGS, steps=4)
+    kept: list[Tensor] = []
+    looks: list[Look] = []
 
-    def note(training: Training, terms: Terms, rates: Rates) -> None:
+    def note(training: Training, taught: Taught, rates: Rates) -> None:
         kept.append(training.pair.student.get_parameter("backbone.blocks.0.attn.qkv.weight").detach().clone())
+        if training.state.step % 2 == 0:
+            looks.append(training.state.look(training.world))
 
-    fit(training, SETTINGS, views_at=lambda step: views(step, fault=float("nan") if step == 1 else 0.0), after_step=note)
+    fit(training, SETTINGS, views_at=lambda s, _p: batch_of(s, fault=float("nan") if s == 1 else 0.0), after_step=note)
+    assert [list(look.skipped) for look in looks] == [[1], []]
+    assert looks[0].skipped[1]["finite"] == 0
+    assert looks[0].skipped[1]["loss_local"] != looks[0].skipped[1]["loss_local"]  # NaN: which part it was
+    assert looks[0].means["loss"] == looks[0].means["loss"]
     assert training.state.skipped == 1
-    assert training.state.skipped_in_a_row == 0
     assert torch.equal(kept[0], kept[1])
     assert not torch.equal(kept[1], kept[2])
-    assert training.state.sums["n"] == 2
     assert all(torch.isfinite(value).all() for value in training.pair.state_dict().values())
 
 
-def test_it_gives_up_when_nothing_is_finite() -> None:
-    training = training_of(steps=SKIPS_IN_A_ROW + 5)
-    with pytest.raises(DataError, match="not finite"):
-        fit(training, SETTINGS, views_at=lambda step: views(step, fault=float("nan")))
-    assert training.state.step == SKIPS_IN_A_ROW
+class Watching(TorchDispatchMode):
+    """Counts what makes the host wait for the device, and remembers the shapes of everything computed."""
+
+    WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique", "equal", "item", "index.Tensor_bool")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[str] = []
+        self.shapes: list[tuple[str, tuple[int, ...]]] = []
+
+    def __torch_dispatch__(self, func: object, types: object, args: tuple[object, ...] = (), kwargs: object = None) -> object:
+        name = str(func)
+        indexed = args[1] if "index" in name and len(args) > 1 and isinstance(args[1], list | tuple) else ()
+        by_mask = any(isinstance(i, Tensor) and i.dtype == torch.bool for i in indexed)  # type: ignore[union-attr]
+        if by_mask or any(f"aten.{wait}" in name for wait in self.WAITS):
+            self.waits.append(name)
+        out = func(*args, **(kwargs or {}))  # type: ignore[operator]
+        if isinstance(out, Tensor):
+            self.shapes.append((name, tuple(out.shape)))
+        return out
+
+
+@pytest.mark.parametrize("kind", ["sinkhorn", "centring"])
+def test_between_looks_the_host_never_waits_and_shapes_stay(kind: str) -> None:
+    settings = SETTINGS.model_copy(
+        update={
+            "loss": SETTINGS.loss.model_copy(update={"targets": kind}),
+            "watch": SETTINGS.watch.model_copy(update={"log_every": 4}),
+        }
+    )
+    training = training_of(settings, steps=4)
+    training.pair.student.backbone.config.__dict__["drop_path"] = 0.3
+    batches = [batch_of(seed) for seed in range(4)]
+    steps: list[Watching] = []
+    watching = Watching()
+    watching.__enter__()
+
+    def turn(training: Training, taught: Taught, rates: Rates) -> None:
+        nonlocal watching
+        watching.__exit__(None, None, None)
+        steps.append(watching)
+        watching = Watching()
+        watching.__enter__()
+
+    fit(training, settings, views_at=lambda step, _piece: batches[step], after_step=turn)
+    watching.__exit__(None, None, None)
+    assert [step.waits for step in steps] == [[], [], [], []]
+    assert steps[1].shapes == steps[2].shapes == steps[3].shapes
+    with Watching() as looking:
+        training.state.look(training.world)
+    assert looking.waits  # the trap works
 
 
 def test_rates_over_a_run() -> None:
     settings = PretrainSettings(backbone="small", batch=1024, epochs=1)
     start, middle, end = (rates_at(settings, share) for share in (0.001, 0.3, 1.0))
-    assert start.freeze_last
-    assert not middle.freeze_last
+    assert start.still
+    assert not middle.still
     assert [start.lr, end.lr] == pytest.approx([1e-5, 1e-5])
     assert [start.temperature, middle.temperature] == pytest.approx([0.04, 0.07], abs=1e-3)
     assert start.ema == pytest.approx(0.992, abs=1e-4)
     assert end.ema == 1.0
     assert end.weight_decay == pytest.approx(0.2)
+    assert start.backbone == 1.0
+
+
+def test_a_run_that_continues_frees_its_backbone_slowly() -> None:
+    settings = PretrainSettings(head=HEAD, start={"weights": "x", "heads_only": 0.5, "ramp": 0.25}, watch={"log_every": 1})
+    assert [rates_at(settings, share).backbone for share in (0.25, 0.5, 0.625, 0.75, 1.0)] == [0.0, 0.0, 0.5, 1.0, 1.0]
+    training = training_of(settings, steps=4, pair=pair_of(settings, apart=0.0))
+    before = {name: value.detach().clone() for name, value in training.pair.student.named_parameters()}
+    moved: list[set[str]] = []
+
+    def note(training: Training, taught: Taught, rates: Rates) -> None:
+        now = training.pair.student.named_parameters()
+        moved.append({name.split(".")[0] for name, value in now if not torch.equal(value, before[name])})
+
+    fit(training, settings, views_at=views, after_step=note)
+    assert moved == [{"class_head"}, {"class_head"}, {"class_head", "backbone"}, {"class_head", "backbone"}]
+
+
+GOLDEN = [10.68291, 8.72658, 8.50464, 8.39959, 8.3627]
+"""Mean losses of ten steps each of the run below, made with torch 2.14 [a change of the method shows here]."""
+
+
+def test_the_golden_curve_of_fifty_steps() -> None:
+    single = SETTINGS.model_copy(update={"watch": SETTINGS.watch.model_copy(update={"log_every": 10})})
+    losses = [look.means["loss"] for look in looks_of(training_of(single, steps=50), single)]
+    assert losses == pytest.approx(GOLDEN, rel=2e-3)

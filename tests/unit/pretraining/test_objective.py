@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from synthetic import HEAD, batch_of, cross_entropy, pair_of
 from torch import Tensor
 
 from cgeartheye.losses.koleo import koleo
@@ -19,7 +20,6 @@ from cgeartheye.pretraining.batch import ViewBatch
 from cgeartheye.pretraining.networks import Pair
 from cgeartheye.pretraining.objective import PARTS, Mode, Terms, learn, teach, term_weights
 from cgeartheye.settings.pretrain import PretrainSettings
-from synthetic import HEAD, batch_of, cross_entropy, pair_of
 
 MODE = Mode(temperature=0.04)
 SETTINGS = PretrainSettings(head=HEAD, season={"weight": 0.5}, loss={"local_weight": 0.25, "patch_weight": 2.0})
@@ -203,7 +203,9 @@ def test_a_place_with_one_date_adds_nothing_to_the_season_and_loses_nothing() ->
 def test_frozen_backbones_and_prototypes_get_no_gradient() -> None:
     pair = pair_of(SETTINGS)
     names = set(gradients(pair, batch_of(0), Mode(temperature=0.04, frozen=True, still=True)))
-    assert names == {f"student.{head}.mlp.{k}.{kind}" for head in ("class_head",) for k in range(3) for kind in ("weight", "bias")}
+    assert names == {
+        f"student.{head}.mlp.{k}.{kind}" for head in ("class_head",) for k in range(3) for kind in ("weight", "bias")
+    }
 
 
 def test_the_paper_s_weights_and_the_report_s() -> None:

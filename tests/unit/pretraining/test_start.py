@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ def network(size: str = "nano", **changes: Any) -> VisionTransformer:
         for name, parameter in model.named_parameters():
             if name.endswith(".gamma"):
                 parameter.fill_(0.5)
+            elif parameter.ndim == 2 and name.startswith("blocks."):
+                parameter.mul_(4.0)
             elif name == "pos_embed":
                 parameter.normal_(generator=torch.Generator().manual_seed(1))
     return model
@@ -132,6 +135,17 @@ def test_networks_of_timm_and_transformers_come_over_if_they_are_dinov2s(tmp_pat
     same(begin_backbone(SIZES["nano"], loaded(f"hf:{tmp_path / 'hf'}"), seed=0).eval(), model)
     assert start_inputs(settings(f"hf:{tmp_path / 'hf'}")) == {"start": tmp_path / "hf"}
     assert start_inputs(settings("timm:vit_small_patch14_dinov2", backbone="small")) == {}
+
+
+def test_a_network_that_only_looks_alike_is_found_out(tmp_path: Path) -> None:
+    model, folder = network(position_interpolation="antialias"), tmp_path / "timm"
+    export(OwnBackbone(model, name="ours", fingerprint="", licence="CC0-1.0", card=CARD), "timm", folder)
+    same(begin_backbone(SIZES["nano"], loaded(f"timm:local-dir:{folder}"), seed=0).eval(), model)
+    described = json.loads((folder / "config.json").read_text())
+    described["model_args"]["act_layer"] = "quick_gelu"
+    (folder / "config.json").write_text(json.dumps(described))
+    with pytest.raises(InputError, match=r"computes something else[\s\S]*DINOv2 family"):
+        load_into_own(f"timm:local-dir:{folder}")
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class ProjectionHead(nn.Module):
 
 @torch.no_grad()
 def initialise_head(head: ProjectionHead, *, seed: int, name: str) -> None:
-    """Set weights to truncated normal numbers of deviation 0.02 [dinov2], biases to 0 and gains to 1, each from its own stream."""
+    """Set weights to truncated normal numbers of deviation 0.02 [dinov2], biases to 0, gains to 1, each from its own stream."""
     for key, parameter in head.named_parameters():
         if key.endswith("bias"):
             parameter.zero_()
