@@ -1,18 +1,22 @@
 """Training steps of ViT-S/14, 2 x 224 + 8 x 98 px, at equal settings: ours, lightly-train, official DINOv2, and the floor.
 
+    uv venv OTHER --python 3.11
+    uv pip install --python OTHER/bin/python lightly-train torch==(ours) omegaconf fvcore iopath
     python performance/pretrain_step.py --lightly-python OTHER/bin/python --dinov2 CHECKOUT --dinov2-python OTHER/bin/python
 
 Equal are: prototypes K (``--prototypes``) of two separate heads of 3 layers, hidden 2,048, bottleneck 256; drop path 0; half of
 the global views masked, 10 to 50 % of each, the very same masks; Sinkhorn-Knopp; class-token, patch and KoLeo losses; AdamW
-with layer decay, clipping at 3 and a moving average; prototypes that are never frozen; float32, one thread. Views are made
-before; nothing is decoded, loaded or logged to a file. The floor is the same tokens through backbone and heads: the teacher's
-forward, the student's forward and backward.
+with layer decay, clipping at 3 and a moving average; prototypes that are never frozen; float32, one thread. Views and masks are
+made before; nothing is decoded, loaded or logged to a file. lightly-train runs in Lightning's trainer, DINOv2 as its
+``do_train`` does but for FSDP, with torch's fused attention in place of xformers. The floor is the same tokens through backbone
+and heads: the teacher's forward, the student's forward and backward.
 
 Each contender lives in a process of its own Python and takes turns, a step a round; ratios are medians over rounds, of CPU
-seconds. Memory is told thrice: the largest resident memory while stepping; that without what was resident once everything had
-been imported (so it is the training's own: networks, moments, gradients, activations); and its rise above the state before the
-first step. Kernel-like calls are ATen calls of one step, but for views, those that only make room (``empty``), and those that
-only look at what is there; a call on a list of tensors is one.
+seconds; above 1, the first one named is faster (bars: peers at least 1.05, the floor at least 0.85). Memory is told thrice: the
+largest resident memory while stepping; that without what was resident once everything had been imported (``own``: networks,
+moments, gradients, activations; bar: no more than the leanest peer's); and its rise above the state before the first step.
+Kernel-like calls are ATen calls of one step, but for views, those that only make room (``empty``), those that only look at what
+is there, and numbers on the host; a call on a list of tensors is one (bar: 1,050).
 """
 
 from __future__ import annotations

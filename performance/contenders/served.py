@@ -28,8 +28,8 @@ GLOBALS, LOCALS = 2, 8
 GLOBAL_PX, LOCAL_PX, PATCH_PX = 224, 98, 14
 PATCHES = (GLOBAL_PX // PATCH_PX) ** 2
 FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "_reshape_alias"}
-FREE |= {"lift_fresh", "is_same_size", "_local_scalar_dense", "set_", "resize_", "item"}
-"""Calls that compute nothing on a device, besides views: they make room, or look at what is there."""
+FREE |= {"lift_fresh", "is_same_size", "_local_scalar_dense", "set_", "resize_", "promote_types", "scalar_tensor"}
+"""Calls that start nothing on a device, besides views: they make room, look at what is there, or make a number on the host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Work:
 
 
 class Kernels(TorchDispatchMode):
-    """Counts kernel-like ATen calls: every one but views, those that make room, and those that look at what is there.
+    """Counts kernel-like ATen calls: every one but views (an output is an input's memory, unwritten) and :data:`FREE`.
 
     A call on a list of tensors (``_foreach_*``, ``_fused_*``) is one, as is attention by a fused kernel.
     """
