@@ -66,6 +66,6 @@ def _kept(run: Path) -> str:
     return f"steps that were kept: {', '.join(steps)}" if steps else "set watch.keep, which says how many are kept"
 
 
-def _first(error: Exception) -> BaseException:
+def _first(error: BaseException) -> BaseException:
     failures = error.failures if isinstance(error, CheckpointException) else {}
     return next((cause for cause, _ in failures.values()), error)
