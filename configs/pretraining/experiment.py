@@ -19,6 +19,9 @@ from cgeartheye.metrics.bootstrap import Estimate, Resamples, draw_resamples, es
 from cgeartheye.settings.evaluate import ClassFolder, EvaluateSettings, RetrievalSet
 
 REPLICATES = 2000
+KINDS = {"retrieval": "recall at 1", "knn": "kNN", "linear": "linear"}
+PLAIN = {"pixels": "pixels", "pixels_turned": "pixels", "colour_mean_std": "colour", "joint_histogram": "colour"}
+"""What needs no network, and its readout."""
 Scores = NDArray[np.float64]
 """(S, n) 1 where a test picture, or a query, was answered rightly by a training seed, else 0."""
 
@@ -123,14 +126,14 @@ class Row:
 def tables(rows: Sequence[Row], settings: EvaluateSettings) -> str:
     """Return one Markdown table a set: a row each, a column each readout and probe, per cent with 95 % intervals."""
     parts = []
-    for measured in (*settings.datasets, *settings.retrieval):
+    sets: list[ClassFolder | RetrievalSet] = [*settings.datasets, *settings.retrieval]
+    for measured in sets:
         probes = ("retrieval",) if isinstance(measured, RetrievalSet) else ("knn", "linear")
         columns = [(readout, probe) for readout in settings.readouts for probe in probes]
-        shown = {"retrieval": "recall at 1", "knn": "kNN", "linear": "linear"}
-        lines = [f"**{measured.name}**", "", "| % | " + " | ".join(f"{r} {shown[p]}" for r, p in columns) + " |"]
+        lines = [f"**{measured.name}**", "", "| % | " + " | ".join(f"{r} {KINDS[p]}" for r, p in columns) + " |"]
         lines.append("|---|" + "--:|" * len(columns))
         lines += [f"| {row.title} | " + " | ".join(_cell(row, measured, column) for column in columns) + " |" for row in rows]
-        lines += _plain(rows[0], measured, probes)
+        lines += _plain(rows[0].files(measured.name, columns[0])[0].parents[1], measured, probes)
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -147,19 +150,15 @@ def _cell(row: Row, measured: ClassFolder | RetrievalSet, column: tuple[str, str
     return f"**{text}**" if found.low > 0 or found.high < 0 else text
 
 
-def _plain(row: Row, measured: ClassFolder | RetrievalSet, probes: Sequence[str]) -> list[str]:
-    """Return a line for what needs no network, from the predictions beside a row's own."""
-    probe = ("patch", probes[0])
-    beside = row.files(measured.name, probe)
-    evaluated = beside[0].parents[1]
-    methods = [("pixels", "pixels"), ("pixels_turned", "pixels"), ("colour_mean_std", "colour"), ("joint_histogram", "colour")]
+def _plain(evaluated: Path, measured: ClassFolder | RetrievalSet, probes: Sequence[str]) -> list[str]:
+    """Return a line for what needs no network, if it was measured."""
     told = []
-    for method, readout in methods:
-        for kind in probes:
-            files = predictions(evaluated, measured.name, method, (readout, kind))
+    for method, readout in PLAIN.items():
+        for probe in probes:
+            files = predictions(evaluated, measured.name, method, (readout, probe))
             if files:
-                told.append(f"{method} {kind} {shown(estimate(scores(files), resamples(files, measured)))}")
-    return ["", "Without a network: " + "; ".join(told) + "."]
+                told.append(f"{method} {KINDS[probe]} {shown(estimate(scores(files), resamples(files, measured)))}")
+    return ["", "Without a network: " + "; ".join(told) + "."] if told else []
 
 
 def shown(found: Estimate, *, sign: bool = False) -> str:
