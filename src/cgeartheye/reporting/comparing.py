@@ -14,11 +14,12 @@ from cgeartheye.reporting.learning import Log
 from cgeartheye.reporting.wording import plain
 
 MOST_KEYS: Final = 3
-"""Settings named in a legend; the table has the others."""
+"""Settings named in a legend at most; the table has the others."""
 FIRST_KEYS: Final = ("season.mode", "backbone", "data", "start.weights", "loss.targets", "steps", "epochs", "batch")
 """Settings that are named before others where several differ."""
 SEED: Final = "seed"
-_ABSENT: Final = "\N{EM DASH}"
+ABSENT: Final = "\N{EM DASH}"
+"""Written for a setting or a value that a run does not record."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but their seed, under one name."""
+    """Runs that differ in nothing but their seed, under one name, and a name for each of them."""
 
     name: str
     runs: tuple[Run, ...]
+    names: tuple[str, ...]
 
 
 def differing(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the keys in which recipes differ, those worth naming first; how a run is watched does not count."""
     keys = {key for recipe in recipes for key in recipe if not key.startswith("watch.")}
-    found = [key for key in sorted(keys) if len({plain(r[key]) if key in r else _ABSENT for r in recipes}) > 1]
+    found = [key for key in sorted(keys) if len({_value(recipe, key) for recipe in recipes}) > 1]
     order = {key: number for number, key in enumerate(FIRST_KEYS)}
     return sorted(found, key=lambda key: (key == SEED, order.get(key, len(order)), key))
 
@@ -50,32 +52,49 @@ def differing(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
 def grouped(runs: Sequence[Run]) -> list[Group]:
     """Return runs of one recipe together, in order of their first run, each group named by what sets it apart.
 
-    Keys that some run does not record, as those of another release, are not used for names; where nothing else is left, or
-    two groups would have one name, the folder's name helps.
+    Names take as few settings as tell all groups apart, and none that some run does not record, as one of another release;
+    where settings do not suffice, the folder's name helps.
     """
-    told = [key for key in differing([run.recipe for run in runs]) if all(key in run.recipe for run in runs)]
-    every = differing([run.recipe for run in runs])
+    keys = [key for key in differing([run.recipe for run in runs]) if key != SEED]
     by_recipe: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        same = tuple(plain(run.recipe[key]) if key in run.recipe else _ABSENT for key in every if key != SEED)
-        by_recipe.setdefault(same, []).append(run)
-    names = [_name(members, told) for members in by_recipe.values()]
-    unique = [
-        name if name and names.count(name) == 1 else ", ".join(filter(None, (name, "/".join(run.folder for run in members))))
-        for name, members in zip(names, by_recipe.values(), strict=True)
-    ]
-    return [Group(name, tuple(members)) for name, members in zip(unique, by_recipe.values(), strict=True)]
+        by_recipe.setdefault(tuple(_value(run.recipe, key) for key in keys), []).append(run)
+    members = list(by_recipe.values())
+    told = _telling([m[0].recipe for m in members], [key for key in keys if all(key in run.recipe for run in runs)])
+    seeds = len({_value(run.recipe, SEED) for run in runs}) > 1
+    names = [", ".join(f"{key}={_value(m[0].recipe, key)}" for key in told) for m in members]
+    return [_group(name, m, seeds=seeds, folders=names.count(name) > 1) for name, m in zip(names, members, strict=True)]
 
 
-def _name(members: Sequence[Run], told: Sequence[str]) -> str:
-    keys = [key for key in told if key != SEED]
-    words = [f"{key}={plain(members[0].recipe[key])}" for key in keys[:MOST_KEYS]]
-    if len(keys) > MOST_KEYS:
-        words.append(f"{len(keys) - MOST_KEYS} more")
-    if SEED in told:
-        seeds = sorted({plain(run.recipe[SEED]) for run in members})
-        words.append(f"seed={seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(seeds)}")
-    return ", ".join(words)
+def _telling(recipes: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
+    """Return the first few keys, each of which tells more recipes apart than those before it."""
+    told: list[str] = []
+    apart = 1
+    for key in keys:
+        more = len({tuple(_value(recipe, k) for k in (*told, key)) for recipe in recipes})
+        if more > apart and len(told) < MOST_KEYS:
+            told, apart = [*told, key], more
+    return told
+
+
+def _group(name: str, runs: Sequence[Run], *, seeds: bool, folders: bool) -> Group:
+    """Name a group and its runs: by settings, by seeds where they differ, by folders where nothing else is left."""
+    words = [name] if name else []
+    own = [_value(run.recipe, SEED) for run in runs]
+    repeated = len(set(own)) < len(own)
+    all_of_them = "/".join(run.folder for run in runs)
+    label = [*words, *([f"seed={own[0]}" if len(runs) == 1 else f"seeds {', '.join(sorted(set(own)))}"] if seeds else [])]
+    if folders or not label:
+        label.append(all_of_them)
+    each = []
+    for run, seed in zip(runs, own, strict=True):
+        parts = [*words, *([f"seed={seed}"] if seeds else [])]
+        each.append(", ".join([*parts, run.folder] if folders or repeated or not parts else parts))
+    return Group(", ".join(label), tuple(runs), tuple(each))
+
+
+def _value(recipe: Mapping[str, Any], key: str) -> str:
+    return plain(recipe[key]) if key in recipe else ABSENT
 
 
 def curve(group: Group, x: str, y: str, *, factor: float = 1.0) -> Series | None:

@@ -9,7 +9,7 @@ from typing import Final
 from cgeartheye.errors import DataError
 from cgeartheye.files import read_json
 from cgeartheye.reporting.blocks import Block, Figure, Section, Table, attempt
-from cgeartheye.reporting.comparing import Group, Run, curve, differing, grouped
+from cgeartheye.reporting.comparing import ABSENT, Group, Run, curve, differing, grouped
 from cgeartheye.reporting.figures.lines import MOST_SERIES, Axes, line_chart
 from cgeartheye.reporting.folders import read_lines
 from cgeartheye.reporting.learning import LINEAR, READOUTS, read_log
@@ -33,6 +33,9 @@ CURVES: Final = {
 """Other columns: title and name of the axis."""
 CLOCKS: Final = {"gpu_seconds": "GPU seconds", "cpu_seconds": "CPU seconds", "seconds": "seconds of wall time"}
 """Columns of computing time; the first that every run records is used."""
+LOSS_WORDS: Final = (
+    "Runs with other terms, weights or numbers of prototypes have other losses: compare their shape, not their height."
+)
 
 
 def read_run(path: Path) -> Run:
@@ -85,6 +88,9 @@ def _said(groups: Sequence[Group], lost: Sequence[str]) -> tuple[str, ...]:
     if len(groups) > MOST_SERIES:
         left_out = listed([group.name for group in groups[MOST_SERIES:]])
         sentences.append(f"Only {MOST_SERIES} lines are drawn; the table also has {left_out}.")
+    named = len(differing([run.recipe for group in groups for run in group.runs]))
+    if named > 1:
+        sentences.append(f"Names are as short as tells the runs apart; all {named} settings that differ are listed below.")
     running = [run.folder for group in groups for run in group.runs if not run.finished]
     if running:
         sentences.append(f"Not finished when this page was made: {listed(running)}.")
@@ -107,24 +113,24 @@ def _figures(groups: Sequence[Group], x: str, x_name: str) -> list[Block]:
 
 def _figure(groups: Sequence[Group], title: str, columns: tuple[str, str], axes: Axes, factor: float) -> Figure:
     series = [one for group in groups[:MOST_SERIES] if (one := curve(group, *columns, factor=factor)) is not None]
-    return line_chart(title, series, axes)
+    return line_chart(title, series, axes, caption=LOSS_WORDS if columns[1] == "loss" else "")
 
 
 def _last(groups: Sequence[Group]) -> Table:
     """Return a row for every run with the last value of each column."""
-    runs = [(group, run) for group in groups for run in group.runs]
+    runs = [pair for group in groups for pair in zip(group.names, group.runs, strict=True)]
     shown = [name for name in (*CURVES, *SHARES) if any(run.log.has(name) for _, run in runs)]
     rows = []
-    for group, run in runs:
+    for name, run in runs:
         seconds = run.log.last("cpu_seconds"), run.log.last("seconds")
         values = [run.log.last(name) for name in shown]
         rows.append(
             (
-                group.name if len(group.runs) == 1 else f"{group.name}: {plain(run.recipe.get('seed'))}",
+                name,
                 plain(int(run.log.steps[-1])),
-                *("\N{EM DASH}" if value is None else duration(value) for value in seconds),
+                *(ABSENT if value is None else duration(value) for value in seconds),
                 *(
-                    "\N{EM DASH}" if v is None else percent(v) if n in SHARES else significant(v, 3)
+                    ABSENT if v is None else percent(v) if n in SHARES else significant(v, 3)
                     for n, v in zip(shown, values, strict=True)
                 ),
             )
@@ -138,5 +144,5 @@ def _differences(runs: Sequence[Run]) -> list[Block]:
     keys = differing([run.recipe for run in runs])
     if not keys:
         return []
-    rows = tuple((key, *(plain(run.recipe[key]) if key in run.recipe else "\N{EM DASH}" for run in runs)) for key in keys)
+    rows = tuple((key, *(plain(run.recipe[key]) if key in run.recipe else ABSENT for run in runs)) for key in keys)
     return [Table("Settings that differ", ("setting", *(run.folder for run in runs)), rows, folded=len(keys) > 8)]
