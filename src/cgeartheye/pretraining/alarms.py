@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from itertools import pairwise
+from statistics import quantiles
 from typing import Any, Final, TypeGuard
 
 Line = Mapping[str, Any]
@@ -43,9 +44,9 @@ DENSE_RISE: Final = 0.15
 """Rise of the similarity of patches within a picture above its least value so far. Training lowers it: 0.50 to 0.43 and 0.43
 to 0.31 [measured, nano], so a rise by as much again is a decay [ours]."""
 GRADIENT_FACTOR: Final = 10.0
-"""Multiple of the median gradient norm so far. Healthy runs stay within 3 after the first line [measured, nano]."""
+"""Multiple of the gradient norm so far, its lower quartile. Healthy runs stay within 3 of it [measured, nano]."""
 PROBE_FALL: Final = 0.05
-"""Fall of a probe below its best, at least; healthy runs lost up to 0.03 between two probes [measured, nano]."""
+"""Fall of a probe, two in a row, below the best that two in a row had, at least; healthy runs lost up to 0.03 between two probes [measured, nano]."""
 STANDARD_ERRORS: Final = 3.0
 """Standard errors of the probe's share that a fall must exceed too: few probe chips make large chance steps [ours]."""
 
@@ -160,7 +161,7 @@ def _gradient_explosion(lines: Sequence[Line], _k: int) -> str | None:
     earlier = [value for line in trained[:-PATIENCE] if _finite(value := line["grad_norm"])]
     if len(earlier) < PATIENCE or not all(_finite(value) for value in newest):
         return None
-    usual = median(earlier)
+    usual = quantiles(earlier, n=4)[0]  # not the median, which a long explosion would move
     if min(newest) < GRADIENT_FACTOR * usual:
         return None
     return (
@@ -173,9 +174,10 @@ def _probe_falling(lines: Sequence[Line], _k: int) -> str | None:
     fallen = []
     for column, what in PROBES.items():
         values = _numbers(lines, column)
-        if len(values) < 3:
+        if len(values) < 4:
             continue
-        best, now = max(values[:-2]), max(values[-2:])
+        held = [min(pair) for pair in pairwise(values[:-2])]  # twice in a row: the best of many single ones is luck
+        best, now = max(held), max(values[-2:])
         several = _numbers(lines, "probe_retrieval_places" if column == "probe_retrieval" else "probe_chips")
         error = math.sqrt(best * (1 - best) / max(several[-1], 1.0)) if several and 0 <= best <= 1 else 0.0
         if best - now > max(PROBE_FALL, STANDARD_ERRORS * error):

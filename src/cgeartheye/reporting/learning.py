@@ -61,7 +61,7 @@ class Log:
         if "rollbacks" not in self.columns:
             return ()
         known = np.isfinite(self.columns["rollbacks"])
-        counts = np.concatenate([[0.0], self.columns["rollbacks"][known]])
+        counts = np.maximum.accumulate(np.concatenate([[0.0], self.columns["rollbacks"][known]]))
         return tuple(self.steps[known][np.diff(counts) > 0].tolist())
 
     def used(self, name: str) -> bool:
