@@ -46,7 +46,8 @@ to 0.31 [measured, nano], so a rise by as much again is a decay [ours]."""
 GRADIENT_FACTOR: Final = 10.0
 """Multiple of the gradient norm so far, its lower quartile. Healthy runs stay within 3 of it [measured, nano]."""
 PROBE_FALL: Final = 0.05
-"""Fall of a probe, two in a row, below the best that two in a row had, at least; healthy runs lost up to 0.03 between two probes [measured, nano]."""
+"""Fall of a probe, two in a row, below the best that two in a row had, at least; healthy runs lost up
+to 0.03 between two probes [measured, nano]."""
 STANDARD_ERRORS: Final = 3.0
 """Standard errors of the probe's share that a fall must exceed too: few probe chips make large chance steps [ours]."""
 

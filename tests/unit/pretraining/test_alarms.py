@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cgeartheye.pretraining.alarms import Alarm, alarms, as_columns
 
@@ -41,7 +39,7 @@ def probes(share: float, random: np.random.Generator) -> dict[str, Any]:
     """What the probe writes when a share of the run is done."""
     return {
         "probe_class": 0.72 + 0.11 * share + 0.008 * random.normal(),
-        "probe_patch": 0.77 + 0.015 * random.normal(),
+        "probe_patch": 0.77 + 0.01 * random.normal(),
         "probe_retrieval": 0.03 + 0.04 * share + 0.01 * random.normal(),
         "probe_rank": 15 + 30 * share,
         "probe_patch_similarity": 0.43 - 0.12 * share,
@@ -66,8 +64,7 @@ def only_probed(name: str, curve: Callable[[float], float]) -> Callable[[dict[st
     return lambda line, share: {name: curve(share)} if name in line else {}
 
 
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10**6))
+@pytest.mark.parametrize("seed", range(12))
 def test_a_healthy_run_raises_none_at_any_line(seed: int) -> None:
     lines = healthy(seed=seed)
     assert [alarms(lines[:count], classes_k=K) for count in range(len(lines) + 1)] == [[]] * (len(lines) + 1)
