@@ -23,6 +23,7 @@ from cgeartheye.errors import DataError, InputError
 from cgeartheye.inference.features import prepare, read_out
 from cgeartheye.models.vit import Features, VisionTransformer
 from cgeartheye.pretraining.chips import Chips
+from cgeartheye.probes.knn import knn_leave_one_out
 from cgeartheye.probes.linear import cross_fitted
 from cgeartheye.probes.retrieval import cosine, disturb, ranks
 from cgeartheye.seeding import hash_share, stream
@@ -35,10 +36,8 @@ PROBE_ZOOM: Final = 1.5
 """Pictures are probed at this multiple of the global view, where features are best [ours]."""
 LARGEST_PX: Final = 518
 """Pictures are probed at this side at most, the largest that the paper trains at [ours]."""
-NEIGHBOURS: Final = 20
 LINEAR_STRENGTH: Final = 0.1
 """C of the linear probe [ours]: one value, because a probe must follow the features and not its own tuning."""
-_TEMPERATURE: Final = 0.07
 _BATCH: Final = 32
 
 
@@ -51,25 +50,6 @@ def effective_rank(features: Tensor) -> float:
     values = torch.linalg.svdvals(features.float())
     share = values / values.sum().clamp(min=1e-12)
     return float(torch.exp(-torch.special.xlogy(share, share).sum()))
-
-
-@torch.no_grad()
-def leave_one_out(features: Tensor, labels: Tensor) -> float:
-    """Return the accuracy of a vote of the 20 nearest other rows, by cosine, weighted exp(cosine / 0.07).
-
-    Args:
-        features: (M, D) float.
-        labels: (M,) int64.
-
-    Returns:
-        share of rows whose label wins the vote.
-    """
-    rows = F.normalize(features.float(), dim=-1)
-    similar = rows @ rows.T
-    similar.fill_diagonal_(-2.0)
-    near, index = similar.topk(min(NEIGHBOURS, len(rows) - 1), dim=1)
-    votes = F.one_hot(labels[index], int(labels.max()) + 1) * torch.exp(near / _TEMPERATURE)[..., None]
-    return float((votes.sum(1).argmax(1) == labels).float().mean())
 
 
 @torch.no_grad()
@@ -169,7 +149,7 @@ class Probe:
         half = np.array([hash_share(name, "probe half") < 0.5 for name in known.names])
         found: dict[str, float | str] = {}
         for name, rows in readouts.items():
-            found[f"probe_{name}"] = leave_one_out(rows, torch.from_numpy(known.labels))
+            found[f"probe_{name}"] = float((knn_leave_one_out(rows.numpy(), known.labels) == known.labels).mean())
             linear = cross_fitted(rows.numpy(), known.labels, half, strength=LINEAR_STRENGTH)
             if linear is not None:
                 found[f"probe_{name}_linear"] = linear

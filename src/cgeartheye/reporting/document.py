@@ -13,9 +13,9 @@ from cgeartheye.progress import SILENT, Progress
 from cgeartheye.reporting.blocks import UNREADABLE, Fact, Section, reason_of
 from cgeartheye.reporting.folders import StageFolder, finished_folder
 from cgeartheye.reporting.page import render
-from cgeartheye.reporting.sections import curation, data, evaluation, mapping, pretraining, record
+from cgeartheye.reporting.sections import convergence, curation, data, evaluation, mapping, pretraining, record
 from cgeartheye.settings.report import ReportSettings
-from cgeartheye.stage import open_stage
+from cgeartheye.stage import MANIFEST, open_stage
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +32,15 @@ def report(settings: ReportSettings, out: Path, *, progress: Progress = SILENT) 
     is named with the reason, a figure whose data is absent likewise; nothing is made up.
 
     Raises:
-        InputError: if no folder was given.
+        InputError: if no folder was given, or one to compare is absent.
         DataError: if none of the given folders is finished.
     """
     given = {name: path for name in FOLDERS if (path := getattr(settings, name)) is not None}
-    if not given:
+    if not given and not settings.compare:
         raise InputError("there is nothing to report", remedy="give at least one stage's folder, or run the project first")
     folders, absent = _finished(settings)
     inputs = {name: folder.path for name, folder in folders.items()}
+    inputs |= {f"compare.{number}": _known_by(path) for number, path in enumerate(settings.compare)}
     if settings.hold_out is not None:
         inputs["hold_out"] = settings.hold_out
     with open_stage(out, "report", settings, inputs) as stage:
@@ -63,12 +64,18 @@ def _finished(settings: ReportSettings) -> tuple[dict[str, StageFolder], list[tu
             folders[name] = finished_folder(name, getattr(settings, name))
         except (DataError, InputError) as error:
             absent.append((name, error.what))
-    if not folders:
+    if not folders and not settings.compare:
         raise DataError(
             "none of the given folders holds a finished stage: " + "; ".join(f"{n}: {why}" for n, why in absent),
             remedy="finish a stage first: cgeartheye run",
         )
     return folders, absent
+
+
+def _known_by(run: Path) -> Path:
+    """Return what tells whether a run to compare has changed: a finished one's folder, a running one's log."""
+    log = run / "metrics.jsonl"
+    return log if log.exists() and not (run / MANIFEST).exists() else run
 
 
 def _sections(
@@ -97,11 +104,15 @@ def _makers(settings: ReportSettings, folders: dict[str, StageFolder]) -> list[t
         makers.append(("curation", lambda: curation.curation_section(curated, settings)))
     if "pretrained" in folders:
         makers.append(("pre-training", lambda: pretraining.pretraining_section(folders["pretrained"])))
+    if settings.compare:
+        compared = [*(folders[name].path for name in ("pretrained",) if name in folders), *settings.compare]
+        makers.append(("convergence", lambda: convergence.convergence_section(compared)))
     if "evaluated" in folders:
         makers.append(("evaluation", lambda: evaluation.evaluation_section(folders["evaluated"])))
     if adapted or maps:
         makers.append(("map", lambda: mapping.mapping_section(adapted, maps, settings)))
-    makers.append(("record", lambda: record.record_section(list(folders.values()), record.licences_of(folders))))
+    if folders:
+        makers.append(("record", lambda: record.record_section(list(folders.values()), record.licences_of(folders))))
     return makers
 
 

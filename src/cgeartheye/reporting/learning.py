@@ -18,6 +18,17 @@ PARTS: Final = {
 }
 """Parts of the loss by their column in the log."""
 READOUTS: Final = {"class": "class token", "patch": "patch mean + deviation"}
+LINEAR: Final = {f"probe_{name}_linear": words for name, words in READOUTS.items()}
+"""Accuracies of linear probes by their column."""
+_NO_NEIGHBOURS: Final = {
+    "probe_rank",
+    "probe_chips",
+    "probe_patch_similarity",
+    "probe_retrieval",
+    "probe_retrieval_places",
+    *LINEAR,
+}
+_ALARM: Final = "alarm_"
 
 
 @dataclass(frozen=True)
@@ -40,9 +51,18 @@ class Log:
 
     @property
     def probes(self) -> tuple[str, ...]:
-        """Names of the columns that hold accuracies of probes."""
+        """Names of the columns that hold accuracies of nearest neighbours."""
         names = (name for name in self.columns if name.startswith("probe") and self.has(name))
-        return tuple(name for name in names if name not in {"probe_rank", "probe_chips"})
+        return tuple(name for name in names if name not in _NO_NEIGHBOURS)
+
+    @property
+    def rolled_back(self) -> tuple[float, ...]:
+        """First steps recorded after the run went back to a checkpoint, where the count of ``rollbacks`` has risen."""
+        if "rollbacks" not in self.columns:
+            return ()
+        known = np.isfinite(self.columns["rollbacks"])
+        counts = np.maximum.accumulate(np.concatenate([[0.0], self.columns["rollbacks"][known]]))
+        return tuple(self.steps[known][np.diff(counts) > 0].tolist())
 
     def used(self, name: str) -> bool:
         """Say whether a column was ever anything but zero; a term that never took part is logged as zeros."""
@@ -50,7 +70,7 @@ class Log:
 
 
 def read_log(lines: Sequence[Mapping[str, Any]]) -> Log:
-    """Return the log's lines as columns;nested objects become dotted columns.
+    """Return the log's lines as columns; nested objects become dotted columns.
 
     A step that occurs twice (written again after a resume) keeps its last line.
     """
@@ -63,6 +83,31 @@ def read_log(lines: Sequence[Mapping[str, Any]]) -> Log:
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: np.array([row.get(name, math.nan) for row in rows], dtype=np.float64) for name in names}
     return Log(columns.get("step", np.empty(0)), columns)
+
+
+@dataclass(frozen=True)
+class AlarmSpan:
+    """An alarm of the log: when it was raised first and last, on how many lines, and what it said last."""
+
+    name: str
+    first: float
+    last: float
+    lines: int
+    sentence: str
+
+
+def alarm_spans(lines: Sequence[Mapping[str, Any]]) -> tuple[AlarmSpan, ...]:
+    """Return the alarms of a log (columns ``alarm_<name>``), by first step."""
+    raised: dict[str, list[tuple[float, str]]] = {}
+    for line in lines:
+        for key, value in line.items():
+            if key.startswith(_ALARM) and isinstance(value, str) and isinstance(line.get("step"), int | float):
+                raised.setdefault(key.removeprefix(_ALARM), []).append((float(line["step"]), value))
+    spans = (
+        AlarmSpan(name.replace("_", " "), min(steps)[0], max(steps)[0], len(steps), max(steps)[1])
+        for name, steps in raised.items()
+    )
+    return tuple(sorted(spans, key=lambda span: (span.first, span.name)))
 
 
 def _numbers(value: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, float]]:

@@ -18,6 +18,8 @@ class ReportSettings(StageSettings):
     """Folder of `curate`; default: the project's own, if it is finished."""
     pretrained: UserPath | None = None
     """Folder of `pretrain`; default: the project's own, if it is finished."""
+    compare: tuple[UserPath, ...] = ()
+    """More folders of `pretrain`, finished or still running; their curves are drawn on the same axes as ``pretrained``'s."""
     evaluated: UserPath | None = None
     """Folder of `evaluate`; default: the project's own, if it is finished."""
     adapted: UserPath | None = None

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cgeartheye.errors import ShapeError
-from cgeartheye.probes.linear import STRENGTHS, fit_linear, inner_split
+from cgeartheye.probes.linear import STRENGTHS, cross_fitted, fit_linear, inner_split
 
 
 def problem(seed: int, n: int = 300, d: int = 12, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -72,3 +73,23 @@ def test_a_bank_too_small_to_split_takes_the_middle_strength() -> None:
 def test_one_class_is_refused() -> None:
     with pytest.raises(ShapeError):
         fit_linear(np.eye(3), np.zeros(3, int), seed=0)
+
+
+def test_cross_fitting_predicts_each_half_by_the_other() -> None:
+    random = np.random.default_rng(4)
+    labels = random.integers(0, 3, 120)
+    features = np.eye(3)[labels] + random.normal(scale=0.4, size=(120, 3))
+    half = random.random(120) < 0.5
+    right = np.zeros(120, dtype=bool)
+    for fitted in (half, ~half):
+        oracle = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, tol=1e-8))
+        right[~fitted] = oracle.fit(features[fitted], labels[fitted]).predict(features[~fitted]) == labels[~fitted]
+    assert cross_fitted(features, labels, half, strength=0.1) == pytest.approx(right.mean(), abs=1 / 120)
+    assert 0.6 < right.mean() < 1
+
+
+def test_cross_fitting_needs_two_classes_in_both_halves() -> None:
+    labels = np.array([0, 0, 1, 1])
+    features = np.arange(8.0).reshape(4, 2)
+    assert cross_fitted(features, labels, labels == 1, strength=1.0) is None
+    assert cross_fitted(features, labels, np.array([True, False, True, False]), strength=1.0) is not None

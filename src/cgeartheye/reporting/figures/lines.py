@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cgeartheye.errors import DataError
 from cgeartheye.reporting.blocks import Figure, Key
 from cgeartheye.reporting.figures.axes import Scale, frame, padded
-from cgeartheye.reporting.figures.svg import drawing, path, swatch
+from cgeartheye.reporting.figures.svg import drawing, line, path, swatch
 from cgeartheye.reporting.wording import significant
 
 WIDTH, HEIGHT = 480, 270
@@ -23,21 +23,26 @@ MOST_SERIES = 6
 
 @dataclass(frozen=True)
 class Series:
-    """A named curve: x and y are float arrays (n,) of equal length; non-finite y are gaps that are skipped."""
+    """A named curve: x and y are float arrays (n,) of equal length; non-finite y are gaps that are skipped.
+
+    ``band`` is None or (2, n): the least and greatest values around y, drawn as an area.
+    """
 
     name: str
     x: NDArray[np.float64]
     y: NDArray[np.float64]
+    band: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
 class Axes:
-    """How a line chart is framed: names with units, whether y is logarithmic, and values y must reach."""
+    """How a line chart is framed: names with units, whether y is logarithmic, values y must reach, and events marked on x."""
 
     x: str
     y: str
     logarithmic: bool = False
     include: tuple[float, ...] = ()
+    events: tuple[float, ...] = ()
 
 
 def line_chart(title: str, series: Sequence[Series], axes: Axes, *, caption: str = "") -> Figure:
@@ -51,6 +56,8 @@ def line_chart(title: str, series: Sequence[Series], axes: Axes, *, caption: str
         raise DataError("no finite values were recorded")
     x, y = _scales(drawn, axes)
     body = [frame(x, y, axes.x, axes.y)]
+    body += [line((x(at), y.start), (x(at), y.end), "event") for at in axes.events]
+    body += [_band(one, x, y, f"band s{i + 1}") for i, one in enumerate(drawn) if one.band is not None]
     body += [_curve(one, x, y, f"series s{i + 1}") for i, one in enumerate(drawn)]
     keys = tuple(Key(f"{s.name}: {_ends(s)}", swatch("line", f"series s{i + 1}")) for i, s in enumerate(drawn))
     names = ", ".join(f"{s.name} {_ends(s)}" for s in drawn)
@@ -63,17 +70,22 @@ def thin(series: Series, *, positive: bool = False) -> Series:
     keep = np.isfinite(series.x) & np.isfinite(series.y)
     if positive:
         keep &= series.y > 0
-    x, y = series.x[keep].astype(np.float64), series.y[keep].astype(np.float64)
-    if x.size <= MOST_POINTS:
-        return Series(series.name, x, y)
-    starts = np.linspace(0, x.size, MOST_POINTS, endpoint=False).astype(np.int64)
-    sizes = np.diff(np.append(starts, x.size))
-    return Series(series.name, np.add.reduceat(x, starts) / sizes, np.add.reduceat(y, starts) / sizes)
+    rows = np.stack([series.x, series.y, *(() if series.band is None else series.band)])[:, keep].astype(np.float64)
+    if rows.shape[1] > MOST_POINTS:
+        starts = np.linspace(0, rows.shape[1], MOST_POINTS, endpoint=False).astype(np.int64)
+        rows = np.add.reduceat(rows, starts, axis=1) / np.diff(np.append(starts, rows.shape[1]))
+    return Series(series.name, rows[0], rows[1], rows[2:] if series.band is not None else None)
 
 
 def _scales(series: Sequence[Series], axes: Axes) -> tuple[Scale, Scale]:
     xs = np.concatenate([s.x for s in series])
-    ys = np.concatenate([*(s.y for s in series), np.asarray(axes.include, dtype=np.float64)])
+    ys = np.concatenate(
+        [
+            *(s.y for s in series),
+            *(s.band.ravel() for s in series if s.band is not None),
+            np.asarray(axes.include, dtype=np.float64),
+        ]
+    )
     low, high = float(ys.min()), float(ys.max())
     if axes.logarithmic:
         bounds = (low / 1.15, high * 1.15)
@@ -91,6 +103,13 @@ def _curve(series: Series, x: Scale, y: Scale, class_: str) -> Markup:
     if len(points) == 1:  # one value is a short level stroke, not nothing
         points = [(points[0][0] - 4, points[0][1]), (points[0][0] + 4, points[0][1])]
     return path(points, class_)
+
+
+def _band(series: Series, x: Scale, y: Scale, class_: str) -> Markup:
+    low, high = series.band if series.band is not None else (series.y, series.y)
+    there = [(x(a), y(b)) for a, b in zip(series.x.tolist(), high.tolist(), strict=True)]
+    back = [(x(a), y(b)) for a, b in zip(series.x[::-1].tolist(), low[::-1].tolist(), strict=True)]
+    return path([*there, *back], class_, closed=True)
 
 
 def _ends(series: Series) -> str:

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from cgeartheye.errors import DataError
 from cgeartheye.files import read_json
-from cgeartheye.reporting.blocks import Fact, Figure, Section, Table, attempt
+from cgeartheye.reporting.blocks import Block, Fact, Figure, Section, Table, attempt
 from cgeartheye.reporting.figures.lines import MOST_SERIES, Axes, Series, line_chart
 from cgeartheye.reporting.folders import Record, StageFolder, read_lines
-from cgeartheye.reporting.learning import PARTS, Log, probe_name, read_log, throughput
+from cgeartheye.reporting.learning import LINEAR, PARTS, AlarmSpan, Log, alarm_spans, probe_name, read_log, throughput
 from cgeartheye.reporting.sections.record import flat
 from cgeartheye.reporting.wording import NARROW, count, duration, listed, plain, significant
 
 THROUGHPUT = {"pictures_per_s": "of wall time", "pictures_per_cpu_s": "of CPU time"}
 KOLEO_WORDS = "Minus the mean log distance to the nearest other class token of a batch: lower is more evenly spread."
 
+ACCURACY = Axes("step", "accuracy, %")
+LINEAR_WORDS = "One linear map of fixed strength, fitted on each half of the probe's pictures and tested on the other."
+RETRIEVAL_WORDS = (
+    "Share of places whose first date, turned and cut at random, finds its own other date before those of all other places."
+)
+SIMILARITY_WORDS = "Mean cosine between different patches of one picture. If it rises late in a long run, dense features decay."
+SHARE_WORDS = "Share of the teacher's targets on its most used prototype."
+WAIT_WORDS = "Share of the time in which the device had nothing to do but wait for pictures."
+
 
 def pretraining_section(pretrained: StageFolder) -> Section:
     """Return the section on how the backbone was trained."""
-    log = read_log(read_lines(pretrained.path / "metrics.jsonl"))
-    figures = [
-        attempt("Loss", lambda: _curve(log, "Loss", {"loss": "total"}, Axes("step", "loss, nats"))),
+    lines = read_lines(pretrained.path / "metrics.jsonl")
+    log, alarms = read_log(lines), alarm_spans(lines)
+    figures: list[Block] = [
+        attempt("Loss", lambda: _loss(log)),
         attempt("Parts of the loss", lambda: _parts(log)),
         attempt("KoLeo", lambda: _curve(log, "KoLeo", {"koleo": "KoLeo"}, Axes("step", "KoLeo, nats"), KOLEO_WORDS)),
         attempt("Teacher entropy", lambda: _entropy(log)),
@@ -31,16 +41,61 @@ def pretraining_section(pretrained: StageFolder) -> Section:
             ),
         ),
         attempt("Probes during training", lambda: _probes(log)),
+        *_recorded(log),
         attempt("Throughput", lambda: _curve(log, "Throughput", THROUGHPUT, Axes("step", "samples a second", include=(0.0,)))),
         attempt(
             "Schedules",
             lambda: _curve(log, "Learning rate", {"lr": "learning rate"}, Axes("step", "learning rate", include=(0.0,))),
         ),
     ]
-    tables = [attempt("Recipe", lambda: _recipe(pretrained))]
-    return Section(
-        "pretraining", "Pre-training", "pretraining.html.j2", {"figures": figures, "tables": tables}, _facts(pretrained, log)
+    tables: list[Block] = [_alarms(alarms)] if alarms else []
+    content: dict[str, object] = {"figures": figures, "tables": [*tables, attempt("Recipe", lambda: _recipe(pretrained))]}
+    facts = _facts(pretrained, log)
+    return Section("pretraining", "Pre-training", "pretraining.html.j2", content, facts, _said(log, alarms))
+
+
+def _said(log: Log, alarms: tuple[AlarmSpan, ...]) -> tuple[str, ...]:
+    """Return what the run's own watch found."""
+    ended = float(log.steps[-1]) if log.steps.size else 0.0
+    standing = [alarm.name for alarm in alarms if alarm.last == ended]
+    sentences = []
+    if standing:
+        sentences.append(f"The run ended with an alarm: {listed(standing)}.")
+    elif alarms:
+        sentences.append(f"Alarms were raised and ended again: {listed([alarm.name for alarm in alarms])}.")
+    elif log.has("max_prototype_share"):  # a log from before the watch had alarms says nothing about them
+        sentences.append("No alarm was raised.")
+    if log.rolled_back:
+        steps = listed([count(step) for step in log.rolled_back])
+        sentences.append(f"The run went back to a checkpoint; the first steps recorded after that: {steps}.")
+    return tuple(sentences)
+
+
+def _alarms(alarms: tuple[AlarmSpan, ...]) -> Table:
+    rows = tuple((a.name, count(a.first), count(a.last), count(a.lines), a.sentence) for a in alarms)
+    return Table("Alarms", ("alarm", "first step", "last step", "log lines", "what it said last"), rows, frozenset({1, 2, 3}))
+
+
+def _recorded(log: Log) -> list[Block]:
+    """Return the figures that only newer logs have data for, or only some runs."""
+    wanted = (
+        ("Linear probes", LINEAR, ACCURACY, LINEAR_WORDS),
+        ("Same place, other date", {"probe_retrieval": "class token"}, Axes("step", "found first, %"), RETRIEVAL_WORDS),
+        ("Similarity of patches", {"probe_patch_similarity": "within a picture"}, Axes("step", "mean cosine"), SIMILARITY_WORDS),
+        ("Largest prototype", {"max_prototype_share": "share"}, Axes("step", "share of targets, %", include=(0.0,)), SHARE_WORDS),
+        ("Gradient norm", {"grad_norm": "norm"}, Axes("step", "norm before clipping", events=log.rolled_back), ""),
+        ("Waiting for data", {"data_wait_share": "share"}, Axes("step", "share of time, %", include=(0.0,)), WAIT_WORDS),
     )
+    return [
+        attempt(title, lambda t=title, n=names, a=axes, c=words: _curve(log, t, n, a, c))  # type: ignore[misc]  # bound at once
+        for title, names, axes, words in wanted
+        if any(log.has(name) for name in names)
+    ]
+
+
+def _loss(log: Log) -> Figure:
+    words = "Dashed lines across: the run went back to a checkpoint." if log.rolled_back else ""
+    return _curve(log, "Loss", {"loss": "total"}, Axes("step", "loss, nats", events=log.rolled_back), words)
 
 
 def _facts(pretrained: StageFolder, log: Log) -> tuple[Fact, ...]:
@@ -78,7 +133,8 @@ def _parts(log: Log) -> Figure:
 
 
 def _curve(log: Log, title: str, names: dict[str, str], axes: Axes, caption: str = "") -> Figure:
-    series = [Series(words, log.steps, log.columns[name]) for name, words in names.items() if log.has(name)]
+    factor = 100.0 if axes.y.endswith("%") else 1.0
+    series = [Series(words, log.steps, log.columns[name] * factor) for name, words in names.items() if log.has(name)]
     if not series:
         raise DataError(f"metrics.jsonl records no {' or '.join(names)}")
     return line_chart(title, series, axes, caption=caption)
