@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from cgeartheye.errors import InputError, ResourceError
 from cgeartheye.pretraining.calibration import Measured, calibrate
-from cgeartheye.pretraining.forecast import Forecast, Machine, Material, assumed, forecast, material
+from cgeartheye.pretraining.forecast import Forecast, Machine, Material, assumed, forecast, material, resident_bytes
 from cgeartheye.progress import Progress
 from cgeartheye.run import STAGES, resolve
 from cgeartheye.settings.adapt import AdaptSettings
@@ -117,7 +117,7 @@ def plan_project(request: PlanRequest, progress: Progress) -> Plan:
 def _with_pretraining(
     request: PlanRequest, stages: dict[str, StagePlan], settings: PretrainSettings, found: Material, *, progress: Progress
 ) -> Plan:
-    machine = Machine(processes=request.processes, device=_device(settings))
+    machine = Machine(processes=request.processes, device=_device(settings), base_bytes=resident_bytes())
     told = forecast(settings, found, machine)
     measured: tuple[Measured, ...] = ()
     if request.steps:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +27,8 @@ from cgeartheye.settings.pretrain_sections import StartSettings
 
 STEPS: Final = 20
 """Steps of a calibration."""
-WARM_UP: Final = 5
-"""First steps, which are not timed: caches fill, memory is asked for, code is compiled."""
+LOOK_EVERY: Final = 5
+"""Steps between looks at the device. The first so many are not timed: caches fill, memory is asked for, code is compiled."""
 _KILLED: Final = -9
 
 
@@ -68,10 +69,10 @@ class _Stopwatch(Progress):
         del units
         self.times.append(time.perf_counter())
 
-    def median(self) -> float:
-        """Return the median seconds of a step after the warm-up."""
-        laps = [b - a for a, b in zip(self.times, self.times[1:], strict=False)]
-        return statistics.median(laps[WARM_UP:])
+    def seconds_a_step(self) -> float:
+        """Return the median, over looks at the device, of the mean seconds of a step; single steps may still be under way."""
+        marks = self.times[LOOK_EVERY::LOOK_EVERY]
+        return statistics.median((b - a) / LOOK_EVERY for a, b in pairwise(marks))
 
 
 def calibrate(
@@ -117,10 +118,17 @@ def peak_resident_bytes() -> int:
 
 
 def _shortened(settings: PretrainSettings, number: int, prototypes: int, processes: int) -> PretrainSettings:
-    """Return the settings of one phase as a run of its own: few steps, no probes, one checkpoint."""
+    """Return the settings of one phase as a run of its own: few steps, no probes."""
     phase = settings.phase(number)
     watch = phase.watch.model_copy(
-        update={"log_every": 1, "probe_every": 0, "checkpoint_every": STEPS, "keep": 1, "tensorboard": False, "wandb": None}
+        update={
+            "log_every": LOOK_EVERY,
+            "probe_every": 0,
+            "checkpoint_every": STEPS // 2,  # so that the copy it is written from is there while steps are made
+            "keep": 1,
+            "tensorboard": False,
+            "wandb": None,
+        }
     )
     return phase.model_copy(
         update={
@@ -157,7 +165,7 @@ def measure(settings: PretrainSettings, folder: Path) -> Measured:
     used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     newest = max((folder / "checkpoints").glob("step_*"))
     return Measured(
-        seconds_a_step=watch.median(),
+        seconds_a_step=watch.seconds_a_step(),
         peak_bytes=used or resident,
         resident_bytes=resident,
         checkpoint_bytes=sum(path.stat().st_size for path in newest.rglob("*") if path.is_file()),

@@ -60,7 +60,7 @@ class Chips:
         self.left_out: dict[int, str] = {}
         self.waited = 0.0
         """Seconds that :meth:`fetch` has waited for the threads."""
-        self.keeps = self._bytes() <= cache_mb * BYTES_PER_MB
+        self.keeps = decoded_bytes(reader, shrink_px) <= cache_mb * BYTES_PER_MB
 
     def close(self) -> None:
         """End the threads."""
@@ -163,13 +163,14 @@ class Chips:
             return next(divisor for divisor in DIVISORS if divisor == 1 or shorter >= GAP * self._shrink_px * divisor)
         return asked
 
-    def _bytes(self) -> float:
-        """Estimate the memory of all decoded chips from the index, at every size that may be asked for."""
-        height, width = self._stored.T
-        if self._shrink_px:
-            factor = np.maximum(np.fmin(width, height) / self._shrink_px, 1)
-            width, height = width / factor, height / factor
-        return _ALL_VERSIONS * float(np.where(np.isnan(width * height), np.inf, 3 * width * height).sum())
+
+def decoded_bytes(reader: ShardReader, shrink_px: int | None) -> float:
+    """Estimate the memory of all decoded chips from the index, at every size that may be asked for; infinite if it is unknown."""
+    height, width = _stored_sizes(reader).T
+    if shrink_px:
+        factor = np.maximum(np.fmin(width, height) / shrink_px, 1)
+        width, height = width / factor, height / factor
+    return _ALL_VERSIONS * float(np.where(np.isnan(width * height), np.inf, 3 * width * height).sum())
 
 
 def padded(pictures: list[Picture]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

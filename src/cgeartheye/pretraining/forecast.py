@@ -9,12 +9,11 @@ import dataclasses
 import math
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from cgeartheye.errors import DataError, InputError
-from cgeartheye.models.cost import Precision, parameters
+from cgeartheye.errors import DataError
+from cgeartheye.models.cost import Precision, cost, parameters
 from cgeartheye.models.sizes import SIZES
 from cgeartheye.models.step_cost import (
     FLOAT,
@@ -28,8 +27,12 @@ from cgeartheye.models.step_cost import (
     step_flops,
     step_memory,
 )
-from cgeartheye.models.vit import VitConfig
+from cgeartheye.models.vit import VitConfig, patch_grid
+from cgeartheye.pretraining.build import pieces_of, steps_of
+from cgeartheye.pretraining.chips import decoded_bytes
+from cgeartheye.pretraining.phases import config_of
 from cgeartheye.pretraining.places import Places
+from cgeartheye.pretraining.probe import LARGEST_PX, PROBE_ZOOM
 from cgeartheye.pretraining.prototypes import prototypes_for
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.shards.reader import ShardReader
@@ -38,8 +41,12 @@ from cgeartheye.units import BYTES_PER_MB
 
 LINE_BYTES: Final = 700
 """A line of ``metrics.jsonl`` [measured]."""
-BASE_BYTES: Final = 330 * BYTES_PER_MB
-"""Resident memory of the interpreter with PyTorch and this package loaded, before any tensor [measured, Linux, CPU build]."""
+BASE_BYTES: Final = 760 * BYTES_PER_MB
+"""Resident memory of the interpreter with PyTorch and this package loaded, before any tensor [measured, Linux, CUDA build]."""
+FIRST_STEPS_BYTES: Final = 90 * BYTES_PER_MB
+"""What libraries ask for on a CPU when they first compute, whatever the network [measured]."""
+HEAP_SHARE: Final = 0.07
+"""Of activations and working memory, what the C library's heap loses between blocks of many sizes [measured: 0.01 to 0.14]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +58,14 @@ class Material:
         chips: of all their dates.
         pairs: seasonal views a sample is expected to have, by phase.
         decoded_bytes: of all chips as the run keeps them decoded; infinite where a size is unknown.
+        probed: pictures of a probe at most.
     """
 
     places: int
     chips: int
     pairs: tuple[float, ...]
     decoded_bytes: float
+    probed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +81,10 @@ class PhaseForecast:
         slots: season slots of a pass.
         tokens: of the student's pass.
         step_flops: of one step, by part.
-        flops: of the phase.
+        flops: of the phase, without its probes.
+        probe_flops: of all probes of the phase.
         memory: of one process at the fullest moment of a step.
-        memory_bytes: that, chips kept decoded, and on a CPU the process itself.
+        memory_bytes: that; on a CPU also the process itself, chips kept decoded, and the copy that a checkpoint is written from.
         seconds_a_step: as calibrated, or None.
         seconds: of the phase, or None.
     """
@@ -88,6 +98,7 @@ class PhaseForecast:
     tokens: int
     step_flops: StepFlops
     flops: int
+    probe_flops: int
     memory: StepMemory
     memory_bytes: int
     seconds_a_step: float | None = None
@@ -134,10 +145,12 @@ class Machine:
     Args:
         processes: that share a batch.
         device: ``cpu`` or ``cuda``.
+        base_bytes: resident memory of a process that has loaded everything and holds nothing.
     """
 
     processes: int = 1
     device: str = "cpu"
+    base_bytes: int = BASE_BYTES
 
 
 def material(settings: PretrainSettings, reader: ShardReader) -> Material:
@@ -154,6 +167,7 @@ def material(settings: PretrainSettings, reader: ShardReader) -> Material:
         chips=found[0].chips,
         pairs=tuple(places.slots(many) / many for places in found),
         decoded_bytes=decoded_bytes(reader, settings.chip_px),
+        probed=_probed(settings, len(reader)),
     )
 
 
@@ -163,17 +177,9 @@ def assumed(settings: PretrainSettings, *, places: int, dates: float, chip_px: i
     pairs = [0.0 if p.season.mode == "off" else max(0.0, min(float(p.season.views), dates - 1)) for p in phases]
     side = min(chip_px, settings.chip_px or chip_px)
     chips = round(places * dates)
-    return Material(places=places, chips=chips, pairs=tuple(pairs), decoded_bytes=3.0 * side * side * chips)
-
-
-def decoded_bytes(reader: ShardReader, shrink_px: int | None) -> float:
-    """Return the bytes of all chips decoded, (3, H, W) uint8 each, shrunk as the run does; infinite if a size is unknown."""
-    table = reader.table(["width", "height"])
-    width, height = (table[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("width", "height"))
-    if shrink_px:
-        factor = np.maximum(np.fmin(width, height) / shrink_px, 1)
-        width, height = width / factor, height / factor
-    return float(np.where(np.isnan(width * height), np.inf, 3 * width * height).sum())
+    return Material(
+        places=places, chips=chips, pairs=tuple(pairs), decoded_bytes=4.0 * side * side * chips, probed=_probed(settings, places)
+    )
 
 
 def forecast(
@@ -194,7 +200,7 @@ def forecast(
         _phase(settings, number, found, machine, None if seconds_a_step is None else seconds_a_step[number])
         for number in range(len(settings.phases) + 1)
     )
-    head, config = head_shape(settings, found), SIZES[settings.backbone]
+    head, config = head_shape(settings, found), _network(settings, len(settings.phases))
     trained = learner_parameters(config, head)
     steps = sum(phase.steps for phase in phases)
     kept, peak = _checkpoints(settings, steps)
@@ -241,7 +247,8 @@ def step_shape(settings: PretrainSettings, *, pairs: float, machine: Machine) ->
     Raises:
         InputError: if the batch cannot be shared among the processes.
     """
-    samples, passes = passes_of(settings, machine.processes)
+    pieces = pieces_of(settings, machine.processes)
+    samples, passes = settings.batch // pieces, pieces // machine.processes
     patch_px = SIZES[settings.backbone].patch_px
     slots = math.ceil(samples * pairs - 1e-9)
     sides = local_sides(settings, slots=slots)
@@ -262,22 +269,6 @@ def step_shape(settings: PretrainSettings, *, pairs: float, machine: Machine) ->
     )
 
 
-def passes_of(settings: PretrainSettings, processes: int) -> tuple[int, int]:
-    """Return samples of a pass, and passes that a process makes one after the other in a step.
-
-    Raises:
-        InputError: if they do not come out whole.
-    """
-    samples = settings.microbatch or settings.batch // processes
-    if not samples or settings.batch % (samples * processes):
-        raise InputError(
-            f"a batch of {settings.batch} cannot be shared by {processes} processes in passes of {samples or 1}",
-            where="pretrain.batch",
-            remedy="make batch a multiple of processes x microbatch",
-        )
-    return samples, settings.batch // (samples * processes)
-
-
 def local_sides(settings: PretrainSettings, *, slots: int) -> dict[int, int]:
     """Return side -> local views a sample of that side; sides are taken in turn, seasonal views may replace some."""
     replaced = settings.season.views if settings.season.mode == "replace" and slots else 0
@@ -287,14 +278,16 @@ def local_sides(settings: PretrainSettings, *, slots: int) -> dict[int, int]:
 
 def patches_of(side: int, patch_px: int) -> int:
     """Return the patches of a square view, padded to the patch."""
-    return math.ceil(side / patch_px) ** 2
+    return math.prod(patch_grid(side, side, patch_px))
 
 
-def steps_of(settings: PretrainSettings, places: int) -> int:
-    """Return the length of a phase in steps for a number of places; a begun batch counts."""
-    if settings.steps is not None:
-        return settings.steps
-    return max(1, math.ceil((settings.epochs or 0.0) * places / settings.batch))
+def resident_bytes() -> int:
+    """Return the memory that this process holds now, or :data:`BASE_BYTES` where the system does not tell."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return BASE_BYTES
+    line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmRSS:"))
+    return int(line.split()[1]) * 1024
 
 
 def _phase(
@@ -303,10 +296,10 @@ def _phase(
     phase = settings.phase(number)
     if not found.places:
         raise DataError("there is no place to learn from", remedy="curate again with a wider selection")
-    config = _config(phase)
+    config = _network(settings, number)
     head, shape = head_shape(settings, found), step_shape(phase, pairs=found.pairs[number], machine=machine)
     steps, once = steps_of(phase, found.places), step_flops(config, head, shape)
-    memory = step_memory(config, head, shape)
+    memory, probes = step_memory(config, head, shape), _probe_flops(phase, found, steps=steps, first=number == 0)
     season = shape.views[-1].rows if found.pairs[number] else 0
     return PhaseForecast(
         phase=number,
@@ -318,23 +311,45 @@ def _phase(
         tokens=sum(view.rows * (view.patches + 1 + config.registers) for view in shape.views),
         step_flops=once,
         flops=steps * once.total * machine.processes,
+        probe_flops=probes,
         memory=memory,
-        memory_bytes=memory.total + _beside(settings, found, machine),
+        memory_bytes=memory.total + _beside(settings, found, machine, memory),
         seconds_a_step=seconds_a_step,
-        seconds=None if seconds_a_step is None else steps * seconds_a_step,
+        seconds=None if seconds_a_step is None else (steps + probes / once.total) * seconds_a_step,
     )
 
 
-def _beside(settings: PretrainSettings, found: Material, machine: Machine) -> int:
-    """Return what is resident besides a step's tensors: on a CPU the process itself and the decoded chips."""
+def _network(settings: PretrainSettings, number: int) -> VitConfig:
+    """Return the network of a phase; one that continues from weights begins with their table of positions."""
+    size, phase = SIZES[settings.backbone], settings.phase(number)
+    if number == 0 and settings.start.weights is not None:
+        return dataclasses.replace(size, drop_path=phase.drop_path)
+    return config_of(size, phase)
+
+
+def _beside(settings: PretrainSettings, found: Material, machine: Machine, memory: StepMemory) -> int:
+    """Return what a CPU holds besides a step's tensors: the process, decoded chips, a checkpoint's copy, the heap's losses."""
     if machine.device != "cpu":
         return 0
     cached = found.decoded_bytes if found.decoded_bytes <= settings.cache_mb * BYTES_PER_MB else 0.0
-    return BASE_BYTES + round(cached)
+    copied = memory.parameters + memory.moments if settings.watch.asynchronous else 0
+    lost = HEAP_SHARE * (memory.activations + memory.working)
+    return machine.base_bytes + FIRST_STEPS_BYTES + copied + round(cached + lost)
 
 
-def _config(settings: PretrainSettings) -> VitConfig:
-    return dataclasses.replace(SIZES[settings.backbone], drop_path=settings.drop_path)
+def _probed(settings: PretrainSettings, places: int) -> int:
+    """Return the pictures of a probe at most: labelled ones, and both dates of the places that are looked up."""
+    return min(places, settings.watch.probe_chips) + 2 * min(places, settings.watch.retrieval_places)
+
+
+def _probe_flops(settings: PretrainSettings, found: Material, *, steps: int, first: bool) -> int:
+    """Return the FLOPs of a phase's probes: forward passes at the probe's size; the untrained network is probed too."""
+    every = settings.watch.probe_every
+    if not every:
+        return 0
+    side = min(round(settings.views.global_px * PROBE_ZOOM), LARGEST_PX)
+    each = found.probed * cost(SIZES[settings.backbone], height=side, width=side).forward_flops
+    return (math.ceil(steps / every) + int(first)) * each
 
 
 def _precision(settings: PretrainSettings, machine: Machine) -> Precision:
