@@ -19,7 +19,7 @@ from cgeartheye.pretraining.places import Places
 from cgeartheye.seeding import stream
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.training.distributed import World
-from cgeartheye.training.optimizer import adamw
+from cgeartheye.training.optimizer import AdamW
 from cgeartheye.training.parameters import parameter_groups
 from cgeartheye.training.runtime import pick_precision
 from cgeartheye.training.wrapping import compile_blocks, recompute_blocks, shard
@@ -85,7 +85,7 @@ def begin(
     rows = settings.watch.log_every
     return Training(
         pair=pair,
-        optimizer=adamw(groups, betas=settings.optimizer.betas),
+        optimizer=AdamW(groups, betas=settings.optimizer.betas),
         state=LoopState(
             table=torch.zeros(rows, len(COLUMNS), device=world.device),
             used=torch.zeros(prototypes, dtype=torch.bool, device=world.device),

@@ -21,7 +21,7 @@ from cgeartheye.pretraining.start import trainable_share
 from cgeartheye.seeding import derive
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.training.distributed import World
-from cgeartheye.training.optimizer import clip_and_step, optimizer_tensors, set_rates
+from cgeartheye.training.optimizer import AdamW, clip_and_step, set_rates
 from cgeartheye.training.schedules import cosine, linear, warm_cosine
 
 COLUMNS: Final = (*PARTS, "grad_norm", "finite")
@@ -104,7 +104,7 @@ class Training:
     """
 
     pair: Pair
-    optimizer: torch.optim.AdamW
+    optimizer: AdamW
     state: LoopState
     steps: int
     precision: torch.dtype = torch.float32
@@ -121,7 +121,7 @@ class Training:
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor by name; they are the training's own, so that loading into them restores it."""
         networks = {f"networks.{name}": value for name, value in self.pair.state_dict().items()}
-        moments = {f"moments.{name}": value for name, value in optimizer_tensors(self.optimizer).items()}
+        moments = {f"moments.{name}": value for name, value in self.optimizer.tensors().items()}
         return {**networks, **moments, "table": self.state.table, "used": self.state.used}
 
 

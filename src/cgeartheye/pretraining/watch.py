@@ -149,7 +149,8 @@ class Watch:
     def begin(self, training: Training) -> None:
         """Write the line of the network that nothing has been learned by, if it is probed and has none yet."""
         if self._position.first_step == 0 and training.state.step == 0 and self._probe is not None:
-            self._write({"step": 0, "samples": 0, "seconds": 0.0, "cpu_seconds": 0.0, **self._measured(training)})
+            zero = {"step": 0, "samples": 0, "seconds": 0.0, "cpu_seconds": 0.0, "phase": 0}
+            self._write({**zero, **self._measured(training)})
         self._clock.lap()
 
     def save(self, training: Training) -> None:
@@ -200,7 +201,7 @@ class Watch:
             "samples": position.first_sample + state.step * batch,
             "seconds": round(self._clock.seconds, 2),
             "cpu_seconds": round(self._clock.cpu_seconds, 2),
-            **({"phase": position.number} if position.number else {}),
+            "phase": position.number,
             **{name: round(value, 6) for name, value in look.means.items()},
             **{name: round(value, 6) for name, value in self._of_teacher(training, taught).items()},
             "lr": rates.lr * state.lr_factor,
@@ -211,7 +212,7 @@ class Watch:
             "rollbacks": state.rollbacks,
             "pictures_per_s": round(pictures / max(wall, 1e-9), 2),
             "pictures_per_cpu_s": round(pictures / max(cpu, 1e-9), 2),
-            "data_wait": round(self.waited / max(wall, 1e-9), 4),
+            "data_wait_share": round(self.waited / max(wall, 1e-9), 4),
             **(self._measured(training) if self._is_probed(training) else {}),
         }
 

@@ -41,12 +41,12 @@ def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, depth: int, l
 
     Returns:
         groups for AdamW, in a fixed order, each with ``params``, ``names``, ``lr_scale`` (float), ``decays`` (bool) and
-        ``backbone`` (bool, True for what is below ``backbone.``).
+        ``backbone`` (bool, True for what is below ``backbone.``). Prototypes have one of their own: they may stand still at first.
     """
-    groups: dict[tuple[int, bool, bool], dict[str, Any]] = {}
+    groups: dict[tuple[int, bool, bool, bool], dict[str, Any]] = {}
     for name, parameter in named:
-        backbone = name.startswith("backbone.")
-        key = (layer_of(name, depth), decays(name), backbone)
+        backbone, prototypes = name.startswith("backbone."), name.endswith(("prototypes", "gains"))
+        key = (layer_of(name, depth), decays(name), backbone, prototypes)
         group = groups.setdefault(
             key,
             {

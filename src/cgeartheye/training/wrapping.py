@@ -43,7 +43,8 @@ def shard(module: M, mesh: DeviceMesh, *, precision: torch.dtype | None = None) 
         precision: of parameters while they work and of gradients while they travel; None leaves float32. Inputs are not cast:
             pixels lose levels in half precision.
     """
-    policy = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=None if precision is None else torch.float32, cast_forward_inputs=False)
+    summed = None if precision is None else torch.float32
+    policy = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=summed, cast_forward_inputs=False)
     if isinstance(module, VisionTransformer):
         for block in module.blocks:
             fully_shard(block, mesh=mesh, mp_policy=policy)

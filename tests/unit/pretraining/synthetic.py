@@ -12,7 +12,7 @@ from cgeartheye.pretraining.batch import ViewBatch
 from cgeartheye.pretraining.loop import COLUMNS, LoopState, Training
 from cgeartheye.pretraining.networks import Learner, Pair
 from cgeartheye.settings.pretrain import PretrainSettings
-from cgeartheye.training.optimizer import adamw
+from cgeartheye.training.optimizer import AdamW
 from cgeartheye.training.parameters import parameter_groups
 
 HEAD: dict[str, Any] = {"prototypes": 16, "hidden": 32, "bottleneck": 16}
@@ -72,7 +72,7 @@ def training_of(settings: PretrainSettings, *, steps: int = 2, pair: Pair | None
     groups = parameter_groups(pair.student.named_parameters(), depth=4)
     K = settings.head.prototypes or 16
     state = LoopState(table=torch.zeros(settings.watch.log_every, len(COLUMNS)), used=torch.zeros(K, dtype=torch.bool))
-    return Training(pair=pair, optimizer=adamw(groups, betas=(0.9, 0.999)), state=state, steps=steps, **given)
+    return Training(pair=pair, optimizer=AdamW(groups, betas=(0.9, 0.999)), state=state, steps=steps, **given)
 
 
 def cross_entropy(target: Tensor, scores: Tensor) -> float:

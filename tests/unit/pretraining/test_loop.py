@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from synthetic import HEAD, batch_of, pair_of, training_of
@@ -138,7 +140,8 @@ def test_between_looks_the_host_never_waits_and_shapes_stay(kind: str) -> None:
         }
     )
     training = training_of(settings, steps=4)
-    training.pair.student.backbone.config.__dict__["drop_path"] = 0.3
+    backbone = training.pair.student.backbone
+    backbone.config = replace(backbone.config, drop_path=0.3)
     batches = [batch_of(seed) for seed in range(4)]
     steps: list[Watching] = []
     watching = Watching()

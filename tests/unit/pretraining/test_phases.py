@@ -35,8 +35,7 @@ def tensors_of(student: VisionTransformer, teacher: VisionTransformer, fill: flo
     found = {f"networks.student.backbone.{name}": value for name, value in student.state_dict().items()}
     found |= {f"networks.teacher.backbone.{name}": value for name, value in teacher.state_dict().items()}
     for name, parameter in student.named_parameters():
-        shapes = [parameter.shape, parameter.shape, torch.Size([])]
-        found |= {f"moments.{kind}.backbone.{name}": torch.full(shape, fill) for kind, shape in zip(MOMENTS, shapes, strict=True)}
+        found |= {f"moments.{kind}.backbone.{name}": torch.full(parameter.shape, fill) for kind in MOMENTS}
     return {**found, "used": torch.full((3,), fill)}
 
 
@@ -85,7 +84,7 @@ def test_at_its_new_size_each_network_computes_what_it_did(method: Interpolation
 
 def test_everything_is_accounted_for_before_anything_is_copied() -> None:
     old, new = tensors_of(network(48, 1), network(48, 2), 5.0), tensors_of(network(96, 3), network(96, 4), 0.0)
-    del old["moments.step.backbone.norm.bias"]
+    del old["moments.exp_avg.backbone.norm.bias"]
     old["networks.student.more"] = torch.zeros(2)
     old["networks.teacher.backbone.norm.weight"] = torch.zeros(7)
     before = {name: value.clone() for name, value in new.items()}

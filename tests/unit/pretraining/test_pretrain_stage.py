@@ -18,13 +18,12 @@ import torch
 from cgeartheye.errors import InputError, StaleStageError
 from cgeartheye.files import read_json
 from cgeartheye.pretraining import pretrain
-from cgeartheye.pretraining.probe import effective_rank, leave_one_out
 from cgeartheye.pretraining.watch import Watch
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.weights.card import restricted
 from cgeartheye.weights.store import load_own
 
-TIMES = {"seconds", "cpu_seconds", "pictures_per_s", "pictures_per_cpu_s", "data_wait"}
+TIMES = {"seconds", "cpu_seconds", "pictures_per_s", "pictures_per_cpu_s", "data_wait_share"}
 
 
 def lines_of(out: Path) -> list[dict[str, Any]]:
@@ -190,16 +189,3 @@ def test_restricted_licences_are_marked() -> None:
 def test_no_shards_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="curated"):
         pretrain(PretrainSettings(), tmp_path / "out")
-
-
-def test_effective_rank_of_known_spectra() -> None:
-    assert effective_rank(torch.eye(7)) == pytest.approx(7, rel=1e-5)
-    assert effective_rank(torch.ones(9, 4)) == pytest.approx(1, rel=1e-3)
-
-
-def test_leave_one_out_on_two_clear_groups() -> None:
-    rows = torch.cat([torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])]).repeat_interleave(30, 0)
-    rows = rows + 0.01 * torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(2).repeat_interleave(30)
-    assert leave_one_out(rows, labels) == 1.0
-    assert leave_one_out(rows, labels.roll(15)) < 0.6

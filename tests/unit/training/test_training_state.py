@@ -20,7 +20,7 @@ from cgeartheye.training.checkpoint import (
     sweep_checkpoints,
 )
 from cgeartheye.training.distributed import World
-from cgeartheye.training.optimizer import adamw, clip_and_step, optimizer_tensors, set_rates
+from cgeartheye.training.optimizer import AdamW, clip_and_step, set_rates
 from cgeartheye.training.parameters import decays, layer_of, parameter_groups
 from cgeartheye.training.run_log import RunLog, read_lines
 from cgeartheye.training.runtime import pick_device, runtime
@@ -178,7 +178,7 @@ def test_names_of_the_real_network() -> None:
 def test_the_step_equals_plain_adamw_with_its_clipping() -> None:
     net, twin = model(), model()
     twin.load_state_dict(net.state_dict())
-    optimizer = adamw(parameter_groups(net.named_parameters(), depth=2), betas=(0.9, 0.99))
+    optimizer = AdamW(parameter_groups(net.named_parameters(), depth=2), betas=(0.9, 0.99))
     matrices = [p for n, p in twin.named_parameters() if n.endswith("fc.weight")]
     others = [p for n, p in twin.named_parameters() if not n.endswith("fc.weight")]
     plain = torch.optim.AdamW(
@@ -202,7 +202,7 @@ def test_the_step_equals_plain_adamw_with_its_clipping() -> None:
 
 def test_what_has_no_gradient_stands_still() -> None:
     net = model()
-    optimizer = adamw(parameter_groups(net.named_parameters(), depth=2), betas=(0.9, 0.99))
+    optimizer = AdamW(parameter_groups(net.named_parameters(), depth=2), betas=(0.9, 0.99))
     for name, parameter in net.named_parameters():
         parameter.grad = None if name == "prototypes" else torch.ones_like(parameter)
     set_rates(optimizer, lr=0.01, weight_decay=0.1)
@@ -214,21 +214,21 @@ def test_what_has_no_gradient_stands_still() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_step_without_finite_gradients_changes_nothing(bad: float) -> None:
     net = model()
-    optimizer = adamw(parameter_groups(net.named_parameters(), depth=2), betas=(0.9, 0.99))
-    before = {k: v.clone() for k, v in {**net.state_dict(), **optimizer_tensors(optimizer)}.items()}
+    optimizer = AdamW(parameter_groups(net.named_parameters(), depth=2), betas=(0.9, 0.99))
+    before = {k: v.clone() for k, v in {**net.state_dict(), **optimizer.tensors()}.items()}
     for parameter in net.parameters():
         parameter.grad = torch.zeros_like(parameter)
     net.get_parameter("norm.weight").grad[0] = bad  # type: ignore[index] # set just above
     set_rates(optimizer, lr=1.0, weight_decay=1.0)
     assert not clip_and_step(optimizer, clip=3.0)[1]
-    after = {**net.state_dict(), **optimizer_tensors(optimizer)}
+    after = {**net.state_dict(), **optimizer.tensors()}
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
 def test_the_backbone_s_rate_has_a_factor_of_its_own() -> None:
     net = torch.nn.ModuleDict({"backbone": model(), "class_head": torch.nn.Linear(2, 2)})
-    optimizer = adamw(parameter_groups(net.named_parameters(), depth=2, layer_decay=0.5), betas=(0.9, 0.99))
+    optimizer = AdamW(parameter_groups(net.named_parameters(), depth=2, layer_decay=0.5), betas=(0.9, 0.99))
     set_rates(optimizer, lr=1.0, weight_decay=0.0, backbone=0.25)
     rates = {name: group["lr"] for group in optimizer.param_groups for name in group["names"]}
     assert rates["class_head.weight"] == 1.0
