@@ -70,6 +70,7 @@ class _CrossEntropy(torch.autograd.Function):
         weight: Tensor,
         temperature: float,
     ) -> tuple[Tensor, Tensor]:
+        """Return the scalar and (n,) each, and keep the gradients of (n, d) rows and (K, d) prototypes."""
         working = torch.promote_types(rows.dtype, torch.float32)
         wants_rows, wants_prototypes = ctx.needs_input_grad[:2]
         each = torch.empty(len(rows), dtype=working, device=rows.device)
@@ -94,6 +95,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - autograd's context
+        """Return the kept gradients, (n, d) and (K, d), times the () gradient of the scalar."""
         of_rows, of_prototypes = ctx.saved_tensors
         rows = None if of_rows is None else of_rows * grad.to(of_rows.dtype)
         prototypes = None if of_prototypes is None else of_prototypes * grad

@@ -27,12 +27,19 @@ from cgeartheye.pretraining.probe import Probe
 from cgeartheye.pretraining.prototypes import prototypes_for
 from cgeartheye.pretraining.start import begin_backbone, inherit, parent_of, start_inputs
 from cgeartheye.pretraining.views import ViewMaker
-from cgeartheye.pretraining.watch import Clock, Position, SetbackError, Sinks, Watch
+from cgeartheye.pretraining.watch import Clock, Position, SetbackError, Sinks, Watch, best_steps
 from cgeartheye.progress import SILENT, Progress
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.shards.reader import ShardReader
 from cgeartheye.stage import Stage, open_stage
-from cgeartheye.training.checkpoint import Saver, latest_checkpoint, load_checkpoint, read_note, sweep_checkpoints
+from cgeartheye.training.checkpoint import (
+    Saver,
+    latest_checkpoint,
+    load_checkpoint,
+    prune_checkpoints,
+    read_note,
+    sweep_checkpoints,
+)
 from cgeartheye.training.distributed import World, world
 from cgeartheye.training.run_log import RunLog, read_lines
 from cgeartheye.training.runtime import pick_device, runtime
@@ -125,6 +132,7 @@ class _Run:
         settings, position = self.phases[number], self.position(number)
         with ExitStack() as held:
             saver = Saver(self.checkpoints, self.world, asynchronous=settings.watch.asynchronous)
+            held.callback(self._tidy)
             held.callback(saver.close)
             while True:
                 try:
@@ -134,6 +142,12 @@ class _Run:
                     training = self._go_back(number, training, setback)
                 else:
                     return training
+
+    def _tidy(self) -> None:
+        """Drop what was kept while the last checkpoint was still being written."""
+        if self.world.leads:
+            lines = read_lines(self.folder / "metrics.jsonl")
+            prune_checkpoints(self.checkpoints, keep=self.settings.watch.keep, spare=best_steps(lines))
 
     def _fit(self, settings: PretrainSettings, training: Training, saver: Saver, position: Position, clock: Clock) -> None:
         step = position.first_step + training.state.step

@@ -38,8 +38,10 @@ class AdamW(torch.optim.Optimizer):
         """(groups,) steps made."""
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None, *, scale: Tensor | None = None, made: Tensor | None = None) -> None:
-        """Update every parameter that has a gradient.
+    def step(  # type: ignore[override] # what it takes and returns is its own
+        self, closure: Callable[[], Any] | None = None, *, scale: Tensor | None = None, made: Tensor | None = None
+    ) -> None:
+        """Update every parameter that has a gradient; ``scale`` and ``made`` are () tensors on the device.
 
         Args:
             closure: not used.

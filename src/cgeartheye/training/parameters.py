@@ -41,7 +41,7 @@ def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, depth: int, l
 
     Returns:
         groups for AdamW, in a fixed order, each with ``params``, ``names``, ``lr_scale`` (float), ``decays`` (bool) and
-        ``backbone`` (bool, True for what is below ``backbone.``). Prototypes have one of their own: they may stand still at first.
+        ``backbone`` (bool, True for what is below ``backbone.``). Prototypes have one of their own: they may stand still.
     """
     groups: dict[tuple[int, bool, bool, bool], dict[str, Any]] = {}
     for name, parameter in named:

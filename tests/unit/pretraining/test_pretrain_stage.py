@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from cgeartheye.errors import InputError, StaleStageError
 from cgeartheye.files import read_json
