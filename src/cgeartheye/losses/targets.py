@@ -34,14 +34,13 @@ def sinkhorn(scores: Tensor, *, temperature: float, iterations: int = 3, reduce:
     R, K = kernel.shape
     greatest = reduce.greatest(kernel.amax() if R else kernel.new_full((), -torch.inf))
     kernel.sub_(greatest).div_(temperature).exp_()
-    count = reduce.total(kernel.new_full((), float(R)))
+    share = reduce.total(kernel.new_full((), float(R))).div_(K)  # of all rows, for each prototype
     tiny = torch.finfo(kernel.dtype).tiny
-    rows = kernel.new_ones(R) / count
-    columns = kernel.new_ones(K)
-    for _ in range(iterations):
-        columns = 1.0 / (K * reduce.total(kernel.T @ rows).clamp_(min=tiny))
-        rows = 1.0 / (count * (kernel @ columns).clamp_(min=tiny))
-    return kernel.mul_(columns).mul_((count * rows)[:, None])
+    rows, columns = kernel.new_ones(R), kernel.new_ones(K)
+    for _ in range(iterations):  # prototypes to their share, then rows to 1
+        columns = reduce.total(kernel.T @ rows).clamp_(min=tiny).reciprocal_().mul_(share)
+        rows = (kernel @ columns).clamp_(min=tiny).reciprocal_()
+    return kernel.mul_(columns).mul_(rows[:, None])
 
 
 @torch.no_grad()

@@ -51,6 +51,7 @@ class Attention(nn.Module):
 
     def _attend(self, qkv: Tensor, group: Group) -> Tensor:
         heads = qkv.view(group.rows, group.length, 3, self.heads, -1)  # (B, N, 3, heads, D / heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, D / heads)
+        # parted first and turned afterwards: the gradients are then stacked straight into the order of the projection
+        query, key, value = (part.transpose(1, 2) for part in heads.unbind(2))  # each (B, heads, N, D / heads)
         mixed = F.scaled_dot_product_attention(query, key, value)
         return mixed.transpose(1, 2).reshape(group.tokens, -1)  # (B * N, D)

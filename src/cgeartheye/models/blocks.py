@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from cgeartheye.models.attention import Attention, Group
 
+Branch = Callable[[Tensor, Sequence[Group]], Tensor]
+
 NORM_EPS = 1e-6
 """Of every LayerNorm [dinov2]."""
 
@@ -121,14 +123,15 @@ class Block(nn.Module):
             groups: what the T tokens are.
             kept: rows that the two residual branches compute; None computes all.
         """
-        tokens = _residual(tokens, groups, kept[0], branch=lambda x, g: self.ls1(self.attn(self.norm1(x), g)))
-        return _residual(tokens, groups, kept[1], branch=lambda x, _: self.ls2(self.mlp(self.norm2(x))))
+        tokens = _residual(tokens, groups, kept[0], self.ls1, branch=lambda x, g: self.attn(self.norm1(x), g))
+        return _residual(tokens, groups, kept[1], self.ls2, branch=lambda x, _: self.mlp(self.norm2(x)))
 
 
-def _residual(
-    tokens: Tensor, groups: Sequence[Group], kept: Kept | None, *, branch: Callable[[Tensor, Sequence[Group]], Tensor]
-) -> Tensor:
-    if kept is None:
-        return tokens + branch(tokens, groups)
-    update = branch(tokens[kept.tokens], kept.groups)  # (T_kept, D)
+def _residual(tokens: Tensor, groups: Sequence[Group], kept: Kept | None, scale: LayerScale, *, branch: Branch) -> Tensor:
+    if kept is None and torch.is_grad_enabled():
+        added: Tensor = tokens + scale(branch(tokens, groups))
+        return added
+    if kept is None:  # in one pass, whose gradient would take more
+        return torch.addcmul(tokens, branch(tokens, groups), scale.gamma)
+    update = scale(branch(tokens[kept.tokens], kept.groups))  # (T_kept, D)
     return tokens.index_add(0, kept.tokens, (update * kept.scale).to(tokens.dtype))

@@ -129,16 +129,11 @@ def learn(student: Learner, views: ViewBatch, taught: Taught, settings: Pretrain
         patch_rows, patch_prototypes = student.of_patches(hidden, still=mode.still)
     weights = term_weights(settings, locals_=L, season=S > 0)
     index, weight = _pairs(views, weights, first=number * G * B)
-    seen, rest = _cast(rows[: G * B], mode), _cast(rows[G * B :], mode)
     student_t = settings.loss.student_temperature
-    crossed, each_global = prototype_cross_entropy(seen, prototypes, taught.classes, index[0], weight[0], temperature=student_t)
-    total = crossed
-    each_rest = crossed.new_zeros(0)
-    if L + S:
-        others, each_rest = prototype_cross_entropy(rest, prototypes, taught.classes, index[1], weight[1], temperature=student_t)
-        total = total + others
+    total, each = prototype_cross_entropy(_cast(rows, mode), prototypes, taught.classes, index, weight, temperature=student_t)
+    of_local, of_season = each[G * B : (G + L) * B], each[(G + L) * B :]
     R = len(views.hidden)
-    loss_patch = crossed.new_zeros(())
+    loss_patch = each.new_zeros(())
     if R:
         own = torch.arange(number * R, (number + 1) * R, device=hidden.device)[None]
         patch_weight = views.hidden_weight * weights["loss_patch"]
@@ -146,13 +141,13 @@ def learn(student: Learner, views: ViewBatch, taught: Taught, settings: Pretrain
             _cast(patch_rows, mode), patch_prototypes, taught.patches, own, patch_weight, temperature=student_t
         )
         total, loss_patch = total + masked, (each_patch * views.hidden_weight).sum()
-    spread = torch.stack([koleo(tokens) for tokens in class_tokens[: G * B].view(G, B, -1)]).sum()
+    spread = koleo(class_tokens[: G * B].view(G, B, -1))
     total = total + weights["koleo"] * spread
     parts = {
         "loss": total,
-        "loss_global": each_global.mean(),
-        "loss_local": each_rest[: L * B].mean() if L else crossed.new_zeros(()),
-        "loss_season": (each_rest[L * B :] * views.season_weight).sum(),
+        "loss_global": each[: G * B].mean(),
+        "loss_local": of_local.mean() if L else each.new_zeros(()),
+        "loss_season": (of_season * views.season_weight).sum(),
         "loss_patch": loss_patch,
         "koleo": spread,
     }
@@ -183,21 +178,20 @@ def term_weights(settings: PretrainSettings, *, locals_: int, season: bool) -> d
     }
 
 
-def _pairs(views: ViewBatch, weights: dict[str, float], *, first: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return who teaches whom, for the global views' rows and for all others: indices (T, rows) and weights (rows,).
+def _pairs(views: ViewBatch, weights: dict[str, float], *, first: int) -> tuple[Tensor, Tensor]:
+    """Return who teaches whom: for every student row two rows of the teacher (2, rows), and its weight (rows,).
 
-    A global view is taught by the other one only (no diagonal); local and seasonal views by both of their sample.
+    A global view is taught by the other one only (no diagonal), named twice; local and seasonal views by both of their sample.
     """
     device = views.globals_.device
     G, B = views.globals_.shape[:2]
     L = sum(len(part) for part in views.locals_)
-    row = torch.arange(G * B, device=device)
-    other = first + (row + B) % (G * B)
-    sample = torch.cat([torch.arange(B, device=device).repeat(L), views.place])  # (L B + S,)
-    both = first + torch.stack([sample, sample + B])
-    of_globals = torch.full((G * B,), weights["loss_global"] / (G * B), device=device)
-    of_locals = torch.full((L * B,), weights["loss_local"] / max(L * B, 1), device=device)
-    return (other[None], both), (of_globals, torch.cat([of_locals, views.season_weight * weights["loss_season"]]))
+    other = torch.arange(first, first + G * B, device=device).roll(B)
+    sample = torch.cat([torch.arange(first, first + B, device=device).repeat(L), views.place + first])  # (L B + S,)
+    index = torch.stack([torch.cat([other, sample]), torch.cat([other, sample + B])])
+    weight = views.season_weight.new_full(((G + L) * B,), weights["loss_global"] / (G * B))
+    weight[G * B :] = weights["loss_local"] / max(L * B, 1)
+    return index, torch.cat([weight, views.season_weight * weights["loss_season"]])
 
 
 def _see(student: Learner, views: ViewBatch, mode: Mode) -> tuple[Tensor, Tensor]:

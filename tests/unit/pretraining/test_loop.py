@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +11,13 @@ from synthetic import HEAD, batch_of, pair_of, training_of
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cgeartheye.models.sizes import SIZES, build
 from cgeartheye.pretraining.batch import ViewBatch
-from cgeartheye.pretraining.loop import Look, Rates, Training, fit, rates_at
+from cgeartheye.pretraining.build import begin
+from cgeartheye.pretraining.loop import Look, Rates, Training, fit, rates_at, take_step
 from cgeartheye.pretraining.objective import Taught
 from cgeartheye.settings.pretrain import PretrainSettings
+from cgeartheye.training.distributed import World
 
 SETTINGS = PretrainSettings(head=HEAD, optimizer={"warm_up": 0.0, "freeze_last": 0.0}, watch={"log_every": 2})
 
@@ -189,6 +193,50 @@ def test_a_run_that_continues_frees_its_backbone_slowly() -> None:
 
     fit(training, settings, views_at=views, after_step=note)
     assert moved == [{"class_head"}, {"class_head"}, {"class_head", "backbone"}, {"class_head", "backbone"}]
+
+
+class Kernels(TorchDispatchMode):
+    """Counts what a device would start: every call but views, empty tensors and questions about types."""
+
+    FREE = frozenset(
+        "empty empty_like empty_strided new_empty new_empty_strided _unsafe_view _reshape_alias lift_fresh is_same_size "
+        "_local_scalar_dense set_ resize_ promote_types scalar_tensor".split()
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+        counts = func.namespace == "aten" and not func.is_view and func.overloadpacket.__name__ not in self.FREE
+        self.count += counts
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_of_vit_s_starts_at_most_1050_kernels() -> None:
+    """2 x 224 + 8 x 98 px; the official code starts 1,485, lightly-train 2,528 (docs/performance.md)."""
+    settings = PretrainSettings(
+        backbone="small", drop_path=0.0, batch=2, head={"prototypes": 64, "hidden": 64, "bottleneck": 32}, season={"mode": "off"}
+    )
+    backbone = build(replace(SIZES["small"], position_px=224), seed=0)
+    training = begin(settings, backbone, prototypes=64, places=2, world=World(), pieces=1)
+    training.pair.student.train()
+    masks = torch.zeros(2, 2, 256, dtype=torch.bool)
+    masks[0, :, :50] = True
+    hidden = torch.arange(512)[masks[0].flatten()]
+    batch = ViewBatch(
+        globals_=torch.rand(2, 2, 3, 224, 224),
+        locals_=(torch.rand(8, 2, 3, 98, 98),),
+        season=torch.zeros(0, 3, 98, 98),
+        place=torch.zeros(0, dtype=torch.int64),
+        season_weight=torch.zeros(0),
+        masks=masks,
+        hidden=hidden,
+        hidden_weight=torch.full((100,), 0.01),
+    )
+    with Kernels() as kernels:
+        take_step(training, settings, rates_at(settings, 0.5), lambda _step, _piece: batch)
+    assert kernels.count <= 1050
 
 
 GOLDEN = [10.68291, 8.72658, 8.50464, 8.39959, 8.3627]

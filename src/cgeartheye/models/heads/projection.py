@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cgeartheye.losses.unit import unit
 from cgeartheye.seeding import derive
 
 
@@ -56,10 +57,10 @@ class ProjectionHead(nn.Module):
         rows = self.mlp[0](tokens)
         for layer in self.mlp[1:]:
             rows = layer(F.gelu(rows))
-        prototypes = F.normalize(self.prototypes, dim=-1)
+        prototypes = unit(self.prototypes)
         if self.gains is not None:
             prototypes = prototypes * self.gains[:, None]
-        return F.normalize(rows, dim=-1, eps=1e-6), prototypes.detach() if still else prototypes
+        return unit(rows, least=1e-6), prototypes.detach() if still else prototypes
 
 
 @torch.no_grad()
