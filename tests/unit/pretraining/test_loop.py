@@ -198,10 +198,8 @@ def test_a_run_that_continues_frees_its_backbone_slowly() -> None:
 class Kernels(TorchDispatchMode):
     """Counts what a device would start: every call but views, empty tensors and questions about types."""
 
-    FREE = frozenset(
-        "empty empty_like empty_strided new_empty new_empty_strided _unsafe_view _reshape_alias lift_fresh is_same_size "
-        "_local_scalar_dense set_ resize_ promote_types scalar_tensor".split()
-    )
+    FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "_reshape_alias"}
+    FREE |= {"lift_fresh", "is_same_size", "_local_scalar_dense", "set_", "resize_", "promote_types", "scalar_tensor"}
 
     def __init__(self) -> None:
         super().__init__()
@@ -234,8 +232,9 @@ def test_a_step_of_vit_s_starts_at_most_1050_kernels() -> None:
         hidden=hidden,
         hidden_weight=torch.full((100,), 0.01),
     )
-    with Kernels() as kernels:
-        take_step(training, settings, rates_at(settings, 0.5), lambda _step, _piece: batch)
+    for _ in range(2):  # the first makes the matrices that resample positions, once for all
+        with Kernels() as kernels:
+            take_step(training, settings, rates_at(settings, 0.5), lambda _step, _piece: batch)
     assert kernels.count <= 1050
 
 
