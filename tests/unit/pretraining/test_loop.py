@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -198,8 +198,10 @@ def test_a_run_that_continues_frees_its_backbone_slowly() -> None:
 class Kernels(TorchDispatchMode):
     """Counts what a device would start: every call but views, empty tensors and questions about types."""
 
-    FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "_reshape_alias"}
-    FREE |= {"lift_fresh", "is_same_size", "_local_scalar_dense", "set_", "resize_", "promote_types", "scalar_tensor"}
+    FREE: ClassVar[set[str]] = {
+        *("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "_reshape_alias"),
+        *("lift_fresh", "is_same_size", "_local_scalar_dense", "set_", "resize_", "promote_types", "scalar_tensor"),
+    }
 
     def __init__(self) -> None:
         super().__init__()
