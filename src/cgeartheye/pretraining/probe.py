@@ -6,6 +6,7 @@ M pictures of a probe, P places looked up, N patches, D width, S side in pixels.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +44,12 @@ _BATCH: Final = 32
 
 @torch.no_grad()
 def effective_rank(features: Tensor) -> float:
-    """Return exp(entropy of the normalised singular values) of (M, D) features, between 1 and min(M, D).
+    """Return exp(entropy of the normalised singular values) of (M, D) features, in 1 .. min(M, D); NaN if one is not finite.
 
     Source: Garrido et al., RankMe, arXiv 2210.02885.
     """
+    if not features.isfinite().all():
+        return math.nan
     values = torch.linalg.svdvals(features.float())
     share = values / values.sum().clamp(min=1e-12)
     return float(torch.exp(-torch.special.xlogy(share, share).sum()))
