@@ -50,6 +50,7 @@ def same(one: dict[str, Any], other: dict[str, Any], *, losses: float, outputs: 
         assert difference < outputs, (name, float(difference))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", ["sinkhorn", "centring"])
 def test_two_processes_equal_one_in_double_precision(tmp_path: Path, targets: str) -> None:
     one = steps(tmp_path, "one", 1, dtype="float64", targets=targets)
@@ -63,11 +64,13 @@ def test_two_processes_and_shards_equal_one_in_single_precision(tmp_path: Path) 
         same(one, steps(tmp_path, name, 2, dtype="float32", **choices), losses=1e-5, outputs=1e-4)
 
 
+@pytest.mark.slow
 def test_shards_equal_the_whole_in_double_precision(tmp_path: Path) -> None:
     one = steps(tmp_path, "one", 1, dtype="float64")
     same(one, steps(tmp_path, "sharded", 2, dtype="float64", shard=True), losses=1e-9, outputs=1e-9)
 
 
+@pytest.mark.slow
 def test_what_only_one_process_balances_is_another_objective(tmp_path: Path) -> None:
     """The comparison above sees reductions that are left out."""
     one = steps(tmp_path, "one", 1, dtype="float64")
@@ -127,7 +130,7 @@ def cut(whole: Path, at: int) -> None:
             subprocess.run(["rm", "-r", str(checkpoint)], check=True)
 
 
-@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("sharded", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_one_then_two_then_one_process_see_the_same_batches(project: Path, tmp_path: Path, sharded: bool) -> None:
     options = {"shard": True} if sharded else {}
     done = pretrain(project, tmp_path / "whole", 1)
