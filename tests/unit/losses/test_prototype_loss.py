@@ -73,6 +73,15 @@ def test_prototypes_that_stand_still_get_no_gradient() -> None:
     assert given["prototypes"].grad is None
 
 
+def test_the_teacher_gets_no_gradient_even_if_it_is_not_detached() -> None:
+    given = problem(3, n=3, K=5, R=2, T=1)
+    targets = given["targets"].clone().requires_grad_()
+    total, _ = prototype_cross_entropy(**{**given, "targets": targets * 1.0}, temperature=0.1)
+    torch.autograd.backward(total)
+    assert targets.grad is None
+    assert given["rows"].grad is not None
+
+
 def test_half_precision_stays_close() -> None:
     given = problem(4, n=40, K=50, R=20, T=2)
     half = {
