@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cgeartheye.models.attention import Attention, Group
 
+Activation = Callable[[Tensor], Tensor]
 Branch = Callable[[Tensor, Sequence[Group]], Tensor]
 
 NORM_EPS = 1e-6
@@ -70,8 +71,32 @@ class LayerScale(nn.Module):
         return tokens * self.gamma
 
 
+def projected(before: Tensor, activation: Activation, layer: nn.Linear, *, lean: bool) -> Tensor:
+    """Return ``layer(activation(before))`` of (T, ...) float tokens.
+
+    Autograd keeps both sides of the activation, the widest tensors of a block. Lean, it keeps ``before`` alone and computes the
+    other side again, bit for bit, when the layer's weights get their gradient. A compiled program makes that choice itself.
+    """
+    after = activation(before)
+    if not (lean and torch.is_grad_enabled()) or torch.compiler.is_compiling():
+        return layer(after)  # type: ignore[no-any-return]
+    kept, address = before.detach(), after.data_ptr()
+
+    def pack(value: Tensor) -> Tensor | None:
+        return None if value.data_ptr() == address else value
+
+    def unpack(value: Tensor | None) -> Tensor:
+        return activation(kept) if value is None else value
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        return layer(after)  # type: ignore[no-any-return]
+
+
 class Mlp(nn.Module):
     """Two linear layers with the exact GELU between them."""
+
+    lean = False
+    """Whether training keeps one side of the activation only."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -80,8 +105,7 @@ class Mlp(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (T, D) float tokens to (T, D)."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
-        return out
+        return projected(self.fc1(tokens), F.gelu, self.fc2, lean=self.lean)
 
 
 class SwiGlu(nn.Module):
@@ -89,6 +113,9 @@ class SwiGlu(nn.Module):
 
     The inner width is two thirds of ``hidden``, rounded up to a multiple of 8.
     """
+
+    lean = False
+    """Whether training keeps one side of the activation only."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -98,9 +125,12 @@ class SwiGlu(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map (T, D) float tokens to (T, D)."""
-        gate, value = self.w12(tokens).chunk(2, dim=-1)  # each (T, inner)
-        out: Tensor = self.w3(F.silu(gate) * value)
-        return out
+        return projected(self.w12(tokens), _gated, self.w3, lean=self.lean)
+
+
+def _gated(both: Tensor) -> Tensor:
+    gate, value = both.chunk(2, dim=-1)  # each (T, inner)
+    return F.silu(gate) * value
 
 
 class Block(nn.Module):

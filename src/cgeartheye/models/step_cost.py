@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from cgeartheye.models.cost import BYTES, Precision, inner_width, parameters
 from cgeartheye.models.vit import VitConfig
 
+Recompute = Literal["nothing", "activations", "blocks"]
 GLOBALS: Final = 2
 SINKHORN_ROUNDS: Final = 3
 FLOAT: Final = 4
@@ -62,7 +63,7 @@ class StepShape:
         views: kinds of views in the student's pass; the first are the global ones, G B rows.
         hidden: R, hidden patches of one pass.
         passes: passes a step of one process, one after the other.
-        recompute: only block inputs are kept for the backward pass.
+        recompute: what is computed again: nothing, the wide side of each activation, or all of a block but its input.
         precision: arithmetic of the networks.
         processes: that share the parameters' memory where they are sharded; 1 where each holds all.
     """
@@ -71,7 +72,7 @@ class StepShape:
     views: tuple[View, ...]
     hidden: int
     passes: int = 1
-    recompute: bool = False
+    recompute: Recompute = "nothing"
     precision: Precision = "float32"
     processes: int = 1
 
@@ -164,7 +165,7 @@ def step_flops(config: VitConfig, head: HeadShape, shape: StepShape) -> StepFlop
     score = 2 * head.prototypes * head.bottleneck
     return StepFlops(
         teacher=shape.passes * (_embedding_flops(config, whole) + _block_flops(config, whole, drop_path=0.0)),
-        student=shape.passes * (2 * embedding + (4 if shape.recompute else 3) * blocks),
+        student=shape.passes * (2 * embedding + (4 if shape.recompute == "blocks" else 3) * blocks),
         heads=shape.passes * (taught + 3 * rows) * mlp,
         prototypes=shape.passes * (taught + 3 * rows) * score,
         targets=shape.passes * SINKHORN_ROUNDS * 2 * 2 * taught * head.prototypes,
@@ -246,8 +247,9 @@ def _kept_bytes(config: VitConfig, shape: StepShape) -> int:
     kept = sum(kept_rows(view.rows, config.drop_path) * _tokens(config, view) for view in shape.views)
     streams = 2 * D * FLOAT  # inputs of the norms stay float32
     wide = 10 * D if config.drop_path else 8 * D
-    block = kept * (streams + (wide + (4 if config.ffn == "swiglu" else 2) * inner) * size)
-    blocks = config.depth * (tokens * D * FLOAT if shape.recompute else block)
+    sides = (4 if config.ffn == "swiglu" else 2) - (1 if shape.recompute == "activations" else 0)
+    block = kept * (streams + (wide + sides * inner) * size)
+    blocks = config.depth * (tokens * D * FLOAT if shape.recompute == "blocks" else block)
     return blocks + 3 * tokens * D * FLOAT
 
 
@@ -281,5 +283,5 @@ def _working_bytes(config: VitConfig, shape: StepShape) -> int:
     """Return the gradients on both sides of a block's activation function and of its stream; and what it computes again."""
     size, D, inner = BYTES[shape.precision], config.width, inner_width(config)
     kept = sum(kept_rows(view.rows, config.drop_path) * _tokens(config, view) for view in shape.views)
-    again = 10 * D + (4 if config.ffn == "swiglu" else 2) * inner if shape.recompute else 0
+    again = 10 * D + (4 if config.ffn == "swiglu" else 2) * inner if shape.recompute == "blocks" else 0
     return kept * (2 * inner + 2 * D + again) * size

@@ -22,7 +22,7 @@ from cgeartheye.training.distributed import World
 from cgeartheye.training.optimizer import AdamW
 from cgeartheye.training.parameters import parameter_groups
 from cgeartheye.training.runtime import pick_precision
-from cgeartheye.training.wrapping import compile_blocks, recompute_blocks, shard
+from cgeartheye.training.wrapping import compile_blocks, recompute_activations, recompute_blocks, shard
 
 STATISTICS_CHIPS: Final = 512
 """Chips that channel means and deviations are taken from [ours]."""
@@ -100,8 +100,10 @@ def begin(
 
 def _wrap(pair: Pair, settings: PretrainSettings, *, world: World, sharded: bool, precision: torch.dtype) -> None:
     """Recompute, then compile, then shard: each wraps what the one before made."""
-    if settings.recompute:
+    if settings.recompute == "blocks":
         recompute_blocks(pair.student.backbone)
+    elif settings.recompute == "activations":
+        recompute_activations(pair.student.backbone)
     mesh = world.mesh() if sharded else None
     for learner in (pair.student, pair.teacher):
         if settings.compile:

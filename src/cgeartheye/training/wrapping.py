@@ -18,6 +18,13 @@ from cgeartheye.models.vit import VisionTransformer
 M = TypeVar("M", bound=nn.Module)
 
 
+def recompute_activations(model: VisionTransformer) -> VisionTransformer:
+    """Keep one side of every MLP's activation for the backward pass: an eighth less memory for about 1 % more work."""
+    for block in model.blocks:
+        block.mlp.lean = True  # type: ignore[union-attr] # a block's MLP
+    return model
+
+
 def recompute_blocks(model: VisionTransformer) -> VisionTransformer:
     """Keep only the input of every block for the backward pass and compute the rest again: a third more FLOPs."""
     for number, block in enumerate(model.blocks):

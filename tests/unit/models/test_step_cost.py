@@ -57,7 +57,7 @@ def test_flops_are_those_that_pytorch_counts(size: str, drop_path: float) -> Non
 def test_recomputing_and_passes_multiply() -> None:
     once = step_flops(NANO, HEAD, SHAPE)
     twice = step_flops(NANO, HEAD, dataclasses.replace(SHAPE, passes=2))
-    again = step_flops(NANO, HEAD, dataclasses.replace(SHAPE, recompute=True))
+    again = step_flops(NANO, HEAD, dataclasses.replace(SHAPE, recompute="blocks"))
     assert twice.total == 2 * once.total
     assert 1.2 < again.student / once.student < 4 / 3
     assert again.teacher == once.teacher
@@ -112,7 +112,7 @@ def test_memory_follows_what_is_asked() -> None:
     halves = step_memory(SIZES["large"], HEAD, dataclasses.replace(SHAPE, processes=2))
     assert halves.parameters + halves.moments == pytest.approx((plain.parameters + plain.moments) / 2, rel=1e-6)
     deep = dataclasses.replace(SHAPE, samples=64, views=tuple(View(16 * v.rows, v.patches) for v in SHAPE.views))
-    kept, again = (step_memory(SIZES["large"], HEAD, dataclasses.replace(deep, recompute=flag)) for flag in (False, True))
+    kept, again = (step_memory(SIZES["large"], HEAD, dataclasses.replace(deep, recompute=kind)) for kind in ("nothing", "blocks"))
     assert again.activations < kept.activations / 10
     many = dataclasses.replace(HEAD, prototypes=65_536)
     wide = step_memory(SIZES["nano"], many, SHAPE)

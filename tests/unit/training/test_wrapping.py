@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from cgeartheye.models.sizes import SIZES, build
 from cgeartheye.models.vit import VisionTransformer
-from cgeartheye.training.wrapping import compile_blocks, recompute_blocks, shard
+from cgeartheye.training.wrapping import compile_blocks, recompute_activations, recompute_blocks, shard
 
 VIEWS = (28, 14)
 
@@ -68,6 +68,29 @@ def test_recomputed_and_sharded_blocks_learn_the_same(size: str, mesh: DeviceMes
     if size == "nano":
         levels = wrapped.levels(views(model)[0], [0])
         torch.testing.assert_close(levels[0].patches.detach(), model.levels(views(model)[0], [0])[0].patches.detach())
+
+
+@pytest.mark.parametrize("size", ["small", "giant"])
+def test_activations_computed_again_change_no_bit_and_are_not_kept(size: str) -> None:
+    model = network(size)
+    lean = recompute_activations(copy.deepcopy(model))
+    (loss, gradients), (other, others) = loss_and_gradients(model), loss_and_gradients(lean)
+    assert loss == other
+    assert all(torch.equal(gradient, others[name]) for name, gradient in gradients.items())
+    assert kept_by(lean) < kept_by(model)
+
+
+def kept_by(model: VisionTransformer) -> int:
+    """Bytes that autograd keeps of a pass, each storage once."""
+    seen: dict[int, int] = {}
+
+    def pack(value: Tensor) -> Tensor:
+        seen[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        model.forward_views(views(model), [None, None])
+    return sum(seen.values())
 
 
 @pytest.mark.parametrize("size", list(SIZES))
