@@ -101,7 +101,7 @@ class PretrainSettings(StageSettings):
             message = f"season.mode replace needs local.views >= season.views, but {self.local.views} < {self.season.views}"
             raise ValueError(message)
         if self.microbatch is not None and self.batch % self.microbatch:
-            message = f"batch must be a multiple of microbatch, but {self.batch} is none of {self.microbatch}"
+            message = f"batch must be a multiple of microbatch, but {self.batch} is no multiple of {self.microbatch}"
             raise ValueError(message)
         changes: dict[str, Any] = {}
         if self.steps is None and self.epochs is None:
