@@ -30,6 +30,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "passes": {"batch": 6, "microbatch": 2},
     "replace": {"season": {"mode": "replace", "views": 2}},
     "off": {"season": {"mode": "off"}},
+    "anchored": {"gram": {"weight": 1.0, "after": 0.0, "zoom": 1.7}, "drop_path": 0.3},
+    "anchored, same views": {"gram": {"weight": 1.0, "after": 0.0, "zoom": 1.0}, "batch": 4, "microbatch": 2},
     "shared": {"head": {"prototypes": 64, "hidden": 48, "bottleneck": 16, "shared": True, "normalise": "weight"}},
 }
 
@@ -50,7 +52,7 @@ def test_flops_of_a_real_step_are_those_forecast(tiny: PretrainSettings, kind: s
     backbone = build(config_of(SIZES["nano"], settings), seed=0)
     training = begin(settings, backbone, prototypes=found.prototypes, places=len(places), world=world, pieces=pieces)
     training.pair.student.train()
-    maker = ViewMaker(places, chips, settings=settings, patch_px=8, device=world.device, pieces=pieces)
+    maker = ViewMaker(places, chips, settings=settings, patch_px=8, device=world.device, pieces=pieces, steps=settings.steps)
     views = [maker(0, piece) for piece in range(pieces)]  # cut before the count begins
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         take_step(training, settings, rates_at(settings, 0.9), lambda _, piece: views[piece])
