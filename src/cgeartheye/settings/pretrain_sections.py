@@ -184,7 +184,7 @@ class GramSettings(Settings):
     """Times that it is taken anew at most [dinov3]."""
     zoom: float = Field(2.0, ge=1, le=4)
     """The anchor sees the global crops at this multiple of their side, without blur and colour changes, and its features are
-    resampled to the student's grid [dinov3]; at 1 it sees what the teacher sees, which costs a quarter."""
+    resampled to the student's grid [dinov3]; at 1 it sees what the teacher sees, for a fifth of the cost."""
 
 
 class OptimizerSettings(Settings):
