@@ -65,6 +65,15 @@ def test_two_processes_and_shards_equal_one_in_single_precision(tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_an_anchor_is_the_same_in_two_processes_and_sharded(tmp_path: Path) -> None:
+    gram = {"weight": 2.0, "after": 0.2, "refresh": 5}
+    one = steps(tmp_path, "one", 1, dtype="float64", gram=gram)
+    assert [row["loss_gram"] > 0 for row in one["losses"]] == [False] * 4 + [True] * 16
+    for name, choices in (("two", {}), ("sharded", {"shard": True})):
+        same(one, steps(tmp_path, name, 2, dtype="float64", gram=gram, **choices), losses=1e-9, outputs=1e-9)
+
+
+@pytest.mark.slow
 def test_shards_equal_the_whole_in_double_precision(tmp_path: Path) -> None:
     one = steps(tmp_path, "one", 1, dtype="float64")
     same(one, steps(tmp_path, "sharded", 2, dtype="float64", shard=True), losses=1e-9, outputs=1e-9)

@@ -66,6 +66,7 @@ class StepShape:
         recompute: what is computed again: nothing, the wide side of each activation, or all of a block but its input.
         precision: arithmetic of the networks.
         processes: that share the parameters' memory where they are sharded; 1 where each holds all.
+        anchor: what an anchor of dense features sees in one pass, G B rows; None without one.
     """
 
     samples: int
@@ -75,6 +76,7 @@ class StepShape:
     recompute: Recompute = "nothing"
     precision: Precision = "float32"
     processes: int = 1
+    anchor: View | None = None
 
     @property
     def class_rows(self) -> int:
@@ -92,6 +94,7 @@ class StepFlops:
         heads: the MLPs of teacher and student.
         prototypes: scores of teacher and student.
         targets: Sinkhorn's row and column sums, counted as matrix-vector products (PyTorch's own counter leaves them out).
+        anchor: its forward pass, and the products of patches with patches; in steps in which it acts.
     """
 
     teacher: int
@@ -99,11 +102,12 @@ class StepFlops:
     heads: int
     prototypes: int
     targets: int
+    anchor: int = 0
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.teacher + self.student + self.heads + self.prototypes + self.targets
+        return self.teacher + self.student + self.heads + self.prototypes + self.targets + self.anchor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +117,7 @@ class StepMemory:
     Args:
         moment: ``scores`` (the student is compared with its targets), ``backward`` (gradients enter the last block) or
             ``update`` (of the parameters).
-        parameters: of student and teacher.
+        parameters: of student, teacher and anchor.
         gradients: of the student, as far as they exist at that moment.
         moments: two of Adam a parameter.
         activations: of student's backbone and heads that the backward pass needs.
@@ -169,6 +173,7 @@ def step_flops(config: VitConfig, head: HeadShape, shape: StepShape) -> StepFlop
         heads=shape.passes * (taught + 3 * rows) * mlp,
         prototypes=shape.passes * (taught + 3 * rows) * score,
         targets=shape.passes * SINKHORN_ROUNDS * 2 * 2 * taught * head.prototypes,
+        anchor=shape.passes * _anchor_flops(config, shape),
     )
 
 
@@ -183,13 +188,17 @@ def step_memory(config: VitConfig, head: HeadShape, shape: StepShape) -> StepMem
     count = -(-learner_parameters(config, head) // shape.processes)
     of_heads = count - -(-parameters(config) // shape.processes)
     pixels = sum(view.rows * view.patches for view in shape.views) * len(config.bands) * config.patch_px**2
+    held = 2 * count
+    if shape.anchor is not None:
+        pixels += shape.anchor.rows * shape.anchor.patches * len(config.bands) * config.patch_px**2
+        held += -(-parameters(config) // shape.processes)
     always = {
-        "parameters": 2 * FLOAT * count,
+        "parameters": FLOAT * held,
         "moments": 2 * FLOAT * count,
         "targets": shape.passes * (GLOBALS * shape.samples + shape.hidden) * head.prototypes * FLOAT,
         "views": shape.passes * pixels * FLOAT,
     }
-    kept, casts = _kept_bytes(config, shape), _cast_bytes(config, head, shape)
+    kept, casts = _kept_bytes(config, shape) + _gram_bytes(config, shape), _cast_bytes(config, head, shape)
     earlier = count if shape.passes > 1 else 0  # gradients of the passes before
     found = [
         StepMemory(
@@ -235,6 +244,23 @@ def _block_flops(config: VitConfig, views: Sequence[View], *, drop_path: float) 
         N = _tokens(config, view)
         total += kept_rows(view.rows, drop_path) * (N * matrices + 2 * N * N * D)
     return 2 * config.depth * total
+
+
+def _anchor_flops(config: VitConfig, shape: StepShape) -> int:
+    """Return one pass of the anchor, and both Gram matrices (N, N) and two products for the gradient of the student's."""
+    if shape.anchor is None:
+        return 0
+    view, seen = [shape.anchor], shape.views[0]
+    products = 4 * 2 * seen.rows * seen.patches**2 * config.width
+    return _embedding_flops(config, view) + _block_flops(config, view, drop_path=0.0) + products
+
+
+def _gram_bytes(config: VitConfig, shape: StepShape) -> int:
+    """Return the difference of the Gram matrices and the student's unit patches, which wait for the backward pass."""
+    if shape.anchor is None:
+        return 0
+    seen = shape.views[0]
+    return seen.rows * seen.patches * (seen.patches + config.width) * FLOAT
 
 
 def _kept_bytes(config: VitConfig, shape: StepShape) -> int:

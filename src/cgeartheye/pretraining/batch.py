@@ -28,6 +28,7 @@ class ViewBatch:
         masks: (G, B, N) bool, True where the student's global view is hidden.
         hidden: (R,) int64 positions of the True entries in the flattened masks (G B N), ascending.
         hidden_weight: (R,) float32, sums to 1: 1 / (hidden patches of the view) / (masked views).
+        anchor: (G, B, 3, H', W') float32 in [0, 1], the global views once more, larger and with their own colours, or None.
     """
 
     globals_: Tensor
@@ -38,3 +39,4 @@ class ViewBatch:
     masks: Tensor
     hidden: Tensor
     hidden_weight: Tensor
+    anchor: Tensor | None = None

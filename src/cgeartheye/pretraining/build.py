@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from cgeartheye.errors import InputError
+from cgeartheye.models.heads.projection import ProjectionHead
 from cgeartheye.models.sizes import SIZES
 from cgeartheye.models.vit import VisionTransformer, VitConfig
+from cgeartheye.pretraining.anchor import Anchor
 from cgeartheye.pretraining.chips import Chips
 from cgeartheye.pretraining.loop import COLUMNS, LoopState, Training
 from cgeartheye.pretraining.networks import Learner, Pair
@@ -76,7 +78,8 @@ def begin(
         world: the processes that train.
         pieces: microbatches of a step.
     """
-    pair = Pair(Learner(backbone, settings.head, prototypes=prototypes, seed=settings.seed)).to(world.device)
+    learner = Learner(backbone, settings.head, prototypes=prototypes, seed=settings.seed)
+    pair = Pair(learner, anchored=settings.gram.weight > 0).to(world.device)
     sharded = settings.shard and world.size > 1
     precision = pick_precision(settings.precision, world.device)
     _wrap(pair, settings, world=world, sharded=sharded, precision=precision)
@@ -105,13 +108,20 @@ def _wrap(pair: Pair, settings: PretrainSettings, *, world: World, sharded: bool
     elif settings.recompute == "activations":
         recompute_activations(pair.student.backbone)
     mesh = world.mesh() if sharded else None
-    for learner in (pair.student, pair.teacher):
+    shared = None if precision == torch.float32 else precision
+    for owner in (pair.student, pair.teacher, pair.anchor):
+        if owner is None:
+            continue
         if settings.compile:
-            compile_blocks(learner.backbone)
+            compile_blocks(owner.backbone)
         if mesh is not None:
-            shard(learner.backbone, mesh, precision=None if precision == torch.float32 else precision)
-            for head in {learner.class_head, learner.of_patches}:
-                shard(head, mesh, precision=None if precision == torch.float32 else precision)
+            shard(owner.backbone, mesh, precision=shared)
+            for head in _heads(owner):
+                shard(head, mesh, precision=shared)
+
+
+def _heads(owner: Learner | Anchor) -> set[ProjectionHead]:
+    return {owner.class_head, owner.of_patches} if isinstance(owner, Learner) else set()
 
 
 def first_config(settings: PretrainSettings, chips: Chips, places: Places) -> VitConfig:

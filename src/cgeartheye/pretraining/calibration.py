@@ -139,6 +139,7 @@ def _shortened(settings: PretrainSettings, number: int, prototypes: int, process
             "batch": max(1, phase.batch // processes),
             "start": StartSettings(),
             "shard": False,
+            "gram": phase.gram.model_copy(update={"after": 0.0}),  # so that every step is one of the dearer ones
             "head": phase.head.model_copy(update={"prototypes": prototypes}),
             "watch": watch,
         }

@@ -28,6 +28,7 @@ from cgeartheye.models.step_cost import (
     step_memory,
 )
 from cgeartheye.models.vit import VitConfig, patch_grid
+from cgeartheye.pretraining.anchor import acts_from, anchor_px
 from cgeartheye.pretraining.build import pieces_of, steps_of
 from cgeartheye.pretraining.chips import decoded_bytes
 from cgeartheye.pretraining.phases import config_of
@@ -80,12 +81,12 @@ class PhaseForecast:
         passes: microbatches a step that each process takes one after the other.
         slots: season slots of a pass.
         tokens: of the student's pass.
-        step_flops: of one step, by part.
+        step_flops: of one step, by part; the anchor's where there is one, whether or not it acts in every step.
         flops: of the phase, without its probes.
         probe_flops: of all probes of the phase.
         memory: of one process at the fullest moment of a step.
         memory_bytes: that; on a CPU also the process itself, chips kept decoded, and the copy that a checkpoint is written from.
-        seconds_a_step: as calibrated, or None.
+        seconds_a_step: as calibrated, with the anchor acting where there is one, or None.
         seconds: of the phase, or None.
     """
 
@@ -205,6 +206,8 @@ def forecast(
     steps = sum(phase.steps for phase in phases)
     kept, peak = _checkpoints(settings, steps)
     checkpoint = 4 * FLOAT * trained + 4 * FLOAT * head.prototypes
+    if any(settings.phase(number).gram.weight for number in range(len(phases))):
+        checkpoint += FLOAT * parameters(config)
     rest = FLOAT * parameters(config) + LINE_BYTES * (steps // settings.watch.log_every)
     known = [phase.seconds for phase in phases if phase.seconds is not None]
     return Forecast(
@@ -256,6 +259,7 @@ def step_shape(settings: PretrainSettings, *, pairs: float, machine: Machine) ->
     views += [View(samples * count, patches_of(side, patch_px)) for side, count in sides.items()]
     if slots:
         views.append(View(slots, patches_of(settings.season.size_px or max(settings.local.sizes_px), patch_px)))
+    _, larger_px = anchor_px(settings.views.global_px, patch_px, settings.gram.zoom)
     policy = MaskPolicy(share_of_views=settings.masks.share_of_views, ratio=settings.masks.ratio)
     hidden = int(mask_counts(policy, views=GLOBALS * samples, patches=views[0].patches).sum())
     return StepShape(
@@ -266,6 +270,7 @@ def step_shape(settings: PretrainSettings, *, pairs: float, machine: Machine) ->
         recompute=settings.recompute,
         precision=_precision(settings, machine),
         processes=machine.processes if settings.shard else 1,
+        anchor=View(views[0].rows, (larger_px // patch_px) ** 2) if settings.gram.weight else None,
     )
 
 
@@ -300,6 +305,7 @@ def _phase(
     head, shape = head_shape(settings, found), step_shape(phase, pairs=found.pairs[number], machine=machine)
     steps, once = steps_of(phase, found.places), step_flops(config, head, shape)
     memory, probes = step_memory(config, head, shape), _probe_flops(phase, found, steps=steps, first=number == 0)
+    made = steps * once.total - acts_from(phase.gram, steps) * once.anchor
     season = shape.views[-1].rows if found.pairs[number] else 0
     return PhaseForecast(
         phase=number,
@@ -310,12 +316,12 @@ def _phase(
         slots=season,
         tokens=sum(view.rows * (view.patches + 1 + config.registers) for view in shape.views),
         step_flops=once,
-        flops=steps * once.total * machine.processes,
+        flops=made * machine.processes,
         probe_flops=probes,
         memory=memory,
         memory_bytes=memory.total + _beside(settings, found, machine, memory),
         seconds_a_step=seconds_a_step,
-        seconds=None if seconds_a_step is None else (steps + probes / once.total) * seconds_a_step,
+        seconds=None if seconds_a_step is None else (made + probes) / once.total * seconds_a_step,
     )
 
 

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from cgeartheye.errors import DataError
+from cgeartheye.pretraining.anchor import Anchor, acts_at, is_taken_at
 from cgeartheye.pretraining.batch import ViewBatch
 from cgeartheye.pretraining.networks import Pair
 from cgeartheye.pretraining.objective import PARTS, Mode, Taught, learn, teach
 from cgeartheye.pretraining.start import trainable_share
 from cgeartheye.seeding import derive
 from cgeartheye.settings.pretrain import PretrainSettings
+from cgeartheye.settings.pretrain_sections import GramSettings
 from cgeartheye.training.distributed import World
 from cgeartheye.training.optimizer import AdamW, clip_and_step, set_rates
 from cgeartheye.training.schedules import cosine, linear, warm_cosine
@@ -33,7 +35,7 @@ class LoopState:
     """What the loop remembers from step to step, besides the networks and the optimizer.
 
     Args:
-        table: (steps between looks, 8) float32 on the device, one row a step since the last look; :data:`COLUMNS`.
+        table: (steps between looks, 9) float32 on the device, one row a step since the last look; :data:`COLUMNS`.
         used: (K,) bool on the device, prototypes that were some class token's best since the last look.
         step: steps done.
         skipped: steps whose gradients were not finite, among those looked at.
@@ -49,7 +51,7 @@ class LoopState:
     rollbacks: int = 0
 
     def record(self, parts: Tensor, norm: Tensor, finite: Tensor, classes: Tensor) -> None:
-        """Note a step: (6,) parts, () norm, () whether it was made, (rows, K) class targets."""
+        """Note a step: (7,) parts, () norm, () whether it was made, (rows, K) class targets."""
         row = torch.cat([parts, torch.stack([norm.to(parts.dtype), finite.to(parts.dtype)])])
         self.table[self.step % len(self.table)] = row
         self.used.index_fill_(0, classes.argmax(-1), 1)
@@ -187,7 +189,13 @@ def take_step(training: Training, settings: PretrainSettings, rates: Rates, view
     pair, state, world = training.pair, training.state, training.world
     student, step = pair.student, state.step
     set_rates(training.optimizer, lr=rates.lr * state.lr_factor, weight_decay=rates.weight_decay, backbone=rates.backbone)
-    mode = Mode(temperature=rates.temperature, precision=training.precision, still=rates.still, frozen=rates.backbone == 0.0)
+    mode = Mode(
+        temperature=rates.temperature,
+        precision=training.precision,
+        still=rates.still,
+        frozen=rates.backbone == 0.0,
+        anchor=_anchor_now(training, settings.gram),
+    )
     batches = [views_at(step, piece) for piece in training.mine]
     taught = teach(pair.teacher, batches, settings, mode=mode, reduce=world)
     parts = []
@@ -202,3 +210,13 @@ def take_step(training: Training, settings: PretrainSettings, rates: Rates, view
     pair.follow(rates.ema)  # of a step that was not made too: the student is where it was, and finite
     state.record(torch.stack(parts).mean(0), norm, finite, taught.classes)
     return Taught(taught.classes, taught.classes[:0], taught.class_tokens)
+
+
+def _anchor_now(training: Training, gram: GramSettings) -> Anchor | None:
+    """Return the anchor of the step that comes, taken anew if it is time, or None if the step has none."""
+    anchor, step = training.pair.anchor, training.state.step
+    if anchor is None or not acts_at(gram, step, training.steps):
+        return None
+    if is_taken_at(gram, step, training.steps):
+        anchor.take(training.pair.teacher.backbone)
+    return anchor

@@ -9,10 +9,10 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from cgeartheye.models.heads.projection import ProjectionHead, initialise_head
 from cgeartheye.models.vit import VisionTransformer
+from cgeartheye.pretraining.anchor import Anchor, local
 from cgeartheye.settings.pretrain_sections import HeadSettings
 
 
@@ -44,12 +44,18 @@ class Learner(nn.Module):
 
 
 class Pair(nn.Module):
-    """Student and teacher; they start equal and the teacher gets no gradient."""
+    """Student and teacher; they start equal and the teacher gets no gradient.
 
-    def __init__(self, student: Learner) -> None:
+    Args:
+        student: the one that learns.
+        anchored: whether dense features are held to those of an earlier teacher, which is kept too.
+    """
+
+    def __init__(self, student: Learner, *, anchored: bool = False) -> None:
         super().__init__()
         self.student = student
         self.teacher = copy.deepcopy(student).requires_grad_(requires_grad=False).eval()
+        self.anchor = Anchor(self.teacher.backbone) if anchored else None
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
@@ -59,11 +65,6 @@ class Pair(nn.Module):
         """
         teacher, student = ([local(p) for p in learner.parameters()] for learner in (self.teacher, self.student))
         torch._foreach_lerp_(teacher, student, 1.0 - momentum)
-
-
-def local(value: Tensor) -> Tensor:
-    """Return this process's own part of a sharded tensor of any shape (...), or the tensor itself."""
-    return value.to_local() if isinstance(value, DTensor) else value
 
 
 def _head(width: int, settings: HeadSettings, prototypes: int, *, seed: int, name: str) -> ProjectionHead:

@@ -1,4 +1,4 @@
-"""The objective of one step: class tokens across views and dates, hidden patches, spread.
+"""The objective of one step: class tokens across views and dates, hidden patches, spread, the anchor of dense features.
 
 A step has one or more microbatches in each process. All are taught first, because targets are balanced over all rows of all
 processes; then each is learned from, and its gradients are added up.
@@ -15,15 +15,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cgeartheye.losses.gram import gram_loss
 from cgeartheye.losses.koleo import koleo
 from cgeartheye.losses.prototypes import prototype_cross_entropy
 from cgeartheye.losses.reduce import ALONE, Reduce
 from cgeartheye.losses.targets import centred, sinkhorn, updated_centre
+from cgeartheye.pretraining.anchor import Anchor
 from cgeartheye.pretraining.batch import GLOBALS, ViewBatch
 from cgeartheye.pretraining.networks import Learner
 from cgeartheye.settings.pretrain import PretrainSettings
 
-PARTS = ("loss", "loss_global", "loss_local", "loss_season", "loss_patch", "koleo")
+PARTS = ("loss", "loss_global", "loss_local", "loss_season", "loss_patch", "koleo", "loss_gram")
 """What is logged of an objective, in the order of :attr:`Terms.parts`."""
 
 
@@ -36,12 +38,14 @@ class Mode:
         precision: arithmetic of the networks; float32 leaves them in whatever type their parameters have.
         still: whether prototypes get no gradient.
         frozen: whether the backbone gets none.
+        anchor: an earlier teacher that dense features are held to now, or None.
     """
 
     temperature: float
     precision: torch.dtype = torch.float32
     still: bool = False
     frozen: bool = False
+    anchor: Anchor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Terms:
 
     Args:
         total: scalar with gradient.
-        parts: (6,) detached, as :data:`PARTS` names them.
+        parts: (7,) detached, as :data:`PARTS` names them.
     """
 
     total: Tensor
@@ -119,11 +123,13 @@ def learn(student: Learner, views: ViewBatch, taught: Taught, settings: Pretrain
     Returns:
         the weighted sum and its parts.
 
-    Source: DINOv2 (arXiv 2304.07193) for global, local, patch and spread; CGEarthEye (arXiv 2507.00356) for the season.
+    Source: DINOv2 (arXiv 2304.07193) for global, local, patch and spread; CGEarthEye (arXiv 2507.00356) for the season; DINOv3
+    (arXiv 2508.10104) for the anchor, which sees whole views while the student sees its own, hidden patches and all.
     """
     G, B = views.globals_.shape[:2]
     L, S = sum(len(part) for part in views.locals_), len(views.season)
-    class_tokens, hidden = _see(student, views, mode)
+    anchored = _anchored(views, mode)  # before the student's pass, so that the two passes never hold memory together
+    class_tokens, hidden, patches = _see(student, views, mode)
     with _arithmetic(class_tokens, mode):
         rows, prototypes = student.class_head(class_tokens, still=mode.still)
         patch_rows, patch_prototypes = student.of_patches(hidden, still=mode.still)
@@ -133,7 +139,7 @@ def learn(student: Learner, views: ViewBatch, taught: Taught, settings: Pretrain
     total, each = prototype_cross_entropy(_cast(rows, mode), prototypes, taught.classes, index, weight, temperature=student_t)
     of_local, of_season = each[G * B : (G + L) * B], each[(G + L) * B :]
     R = len(views.hidden)
-    loss_patch = each.new_zeros(())
+    loss_patch = loss_gram = each.new_zeros(())
     if R:
         own = torch.arange(number * R, (number + 1) * R, device=hidden.device)[None]
         patch_weight = views.hidden_weight * weights["loss_patch"]
@@ -143,6 +149,9 @@ def learn(student: Learner, views: ViewBatch, taught: Taught, settings: Pretrain
         total, loss_patch = total + masked, (each_patch * views.hidden_weight).sum()
     spread = koleo(class_tokens[: G * B].view(G, B, -1))
     total = total + weights["koleo"] * spread
+    if anchored is not None:
+        loss_gram = gram_loss(patches.flatten(1, 2), anchored)
+        total = total + settings.gram.weight * loss_gram
     parts = {
         "loss": total,
         "loss_global": each[: G * B].mean(),
@@ -150,6 +159,7 @@ def learn(student: Learner, views: ViewBatch, taught: Taught, settings: Pretrain
         "loss_season": (of_season * views.season_weight).sum(),
         "loss_patch": loss_patch,
         "koleo": spread,
+        "loss_gram": loss_gram,
     }
     working = torch.promote_types(total.dtype, torch.float32)
     return Terms(total=total, parts=torch.stack([parts[name].detach().to(working) for name in PARTS]))
@@ -194,14 +204,22 @@ def _pairs(views: ViewBatch, weights: dict[str, float], *, first: int) -> tuple[
     return index, torch.cat([weight, views.season_weight * weights["loss_season"]])
 
 
-def _see(student: Learner, views: ViewBatch, mode: Mode) -> tuple[Tensor, Tensor]:
-    """Pass all views at once; return class tokens (G B + L B + S, D) and the hidden patches' tokens (R, D)."""
+def _anchored(views: ViewBatch, mode: Mode) -> Tensor | None:
+    """Return the anchor's features (G B, N, D), or None where nothing is anchored."""
+    if mode.anchor is None:
+        return None
+    with _arithmetic(views.globals_, mode):
+        return mode.anchor.patches(views)
+
+
+def _see(student: Learner, views: ViewBatch, mode: Mode) -> tuple[Tensor, Tensor, Tensor]:
+    """Pass all views at once; return class tokens (G B + L B + S, D), hidden patches (R, D), global views' (G B, h, w, D)."""
     kinds: list[tuple[Tensor, Tensor | None]] = [(views.globals_.flatten(0, 1), views.masks.flatten(0, 1))]
     kinds += [(images, None) for images in (*(part.flatten(0, 1) for part in views.locals_), views.season) if len(images)]
     with torch.set_grad_enabled(not mode.frozen), _arithmetic(views.globals_, mode):
         features = student.backbone.forward_views([images for images, _ in kinds], [mask for _, mask in kinds])
     hidden = features[0].patches.flatten(0, 2)[views.hidden]
-    return torch.cat([f.class_token for f in features]), hidden
+    return torch.cat([f.class_token for f in features]), hidden, features[0].patches
 
 
 def _scores(headed: tuple[Tensor, Tensor], mode: Mode) -> Tensor:

@@ -21,6 +21,7 @@ from cgeartheye.settings.pretrain import PretrainSettings
 
 POSITIONS: Final = "pos_embed"
 _CARRIED: Final = ("networks.", "moments.")
+_ANCHOR: Final = "networks.anchor."
 
 
 def position_px_of(settings: PretrainSettings, patch_px: int) -> int:
@@ -71,7 +72,8 @@ def carry(finished: Mapping[str, Tensor], begun: Mapping[str, Tensor], *, method
     """Copy the networks and the optimizer's moments of a finished phase into those of the next one, in place.
 
     Positions are resampled where their number changes; their moments, which belong to other places, begin at 0 then. What is
-    neither ``networks.`` nor ``moments.`` (the log's sums) begins anew. Sharded tensors stay sharded as they are.
+    neither ``networks.`` nor ``moments.`` (the log's sums) begins anew, and so does the anchor, which each phase takes itself.
+    Sharded tensors stay sharded as they are.
 
     Args:
         finished: tensors by name, ``networks.student.backbone.norm.weight`` (D,), ``moments.exp_avg.backbone.norm.weight`` ...
@@ -103,7 +105,7 @@ def carry(finished: Mapping[str, Tensor], begun: Mapping[str, Tensor], *, method
 
 
 def _kept(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in tensors.items() if name.startswith(_CARRIED)}
+    return {name: value for name, value in tensors.items() if name.startswith(_CARRIED) and not name.startswith(_ANCHOR)}
 
 
 def _resizable(name: str, old: Tensor, new: Tensor) -> bool:

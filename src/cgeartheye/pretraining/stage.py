@@ -192,6 +192,7 @@ class _Run:
             pieces=training.pieces,
             mine=training.mine,
             first_sample=position.first_sample,
+            steps=training.steps,
         )
 
     def position(self, number: int) -> Position:
@@ -357,6 +358,7 @@ def _figures(lines: list[dict[str, Any]], training: Training) -> dict[str, Any]:
         "loss_season",
         "loss_patch",
         "koleo",
+        "loss_gram",
         "teacher_entropy",
         "max_prototype_share",
         "rank",

@@ -10,11 +10,13 @@ from typing import Final
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cgeartheye.errors import InputError
 from cgeartheye.models.vit import patch_grid
+from cgeartheye.pretraining.anchor import acts_from, anchor_px
 from cgeartheye.pretraining.batch import GLOBALS, ViewBatch
 from cgeartheye.pretraining.chips import Chips, Picture, padded
 from cgeartheye.pretraining.places import Drawn, Places
@@ -45,6 +47,7 @@ class ViewMaker:
         pieces: M, microbatches a step.
         mine: the microbatches that this process makes, in its order, so that it decodes ahead; None: all.
         first_sample: running number of the first sample of step 0, for a run whose earlier phases saw others.
+        steps: of the phase, by which it is known when larger views for the anchor begin; None: none are made.
 
     Raises:
         InputError: if the batch is not ``pieces`` equal microbatches.
@@ -61,6 +64,7 @@ class ViewMaker:
         pieces: int = 1,
         mine: Sequence[int] | None = None,
         first_sample: int = 0,
+        steps: int | None = None,
     ) -> None:
         if settings.batch % pieces:
             raise InputError(
@@ -76,6 +80,9 @@ class ViewMaker:
         self.locals = settings.local.views - replaced
         side = settings.views.global_px
         self._grid = patch_grid(side, side, patch_px)
+        self._larger_px = anchor_px(side, patch_px, settings.gram.zoom)
+        larger = steps is not None and self._larger_px[0] > side
+        self._larger_from = acts_from(settings.gram, steps) if larger and settings.gram.weight and steps is not None else None
         self._recent: dict[int, tuple[Drawn, ...]] = {}
         self._set_policies(settings)
 
@@ -107,6 +114,7 @@ class ViewMaker:
             masks=self._moved(masks),
             hidden=self._moved(hidden),
             hidden_weight=self._moved(hidden_weight),
+            anchor=self._of_globals_enlarged(step, images, sizes, samples=drawn.samples),
         )
 
     def _set_policies(self, settings: PretrainSettings) -> None:
@@ -158,6 +166,21 @@ class ViewMaker:
         flat = blur(cut.flatten(0, 1), draw_sigmas(self._blur, seed=seed, names=names, samples=samples).reshape(-1))
         factors = draw_factors(self._jitter, seed=seed, names=names, samples=samples)
         return jitter(flat, self._moved(factors).flatten(0, 1)).view_as(cut)
+
+    def _of_globals_enlarged(
+        self, step: int, images: Tensor, sizes: NDArray[np.int64], *, samples: NDArray[np.int64]
+    ) -> Tensor | None:
+        """Return (G, B, 3, side, side) global views cut larger, neither blurred nor recoloured, padded as the network pads."""
+        if self._larger_from is None or step < self._larger_from:
+            return None
+        names = tuple(f"global/{view}" for view in range(GLOBALS))
+        boxes = draw_boxes(self._crops["global"], sizes, seed=self._settings.seed, names=names, samples=samples)
+        side, padded_px = self._larger_px
+        cut = crop(images, boxes, side=side)
+        more = padded_px - side
+        if not more:
+            return cut
+        return F.pad(cut.flatten(0, 1), (0, more, 0, more), mode="replicate").view(*cut.shape[:3], padded_px, padded_px)
 
     def _season_boxes(self, drawn: Drawn, sizes: NDArray[np.int64]) -> Boxes:
         """Draw the box of each filled slot, (F, 1), in chips of ``sizes`` (F, 2)."""

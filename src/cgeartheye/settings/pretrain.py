@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from cgeartheye.settings.base import NOT_IDENTITY, Settings, StageSettings, UserPath
 from cgeartheye.settings.pretrain_sections import (
+    GramSettings,
     HeadSettings,
     LocalSettings,
     LossSettings,
@@ -57,6 +58,8 @@ class PretrainSettings(StageSettings):
     """Projection and prototypes."""
     loss: LossSettings = LossSettings()
     """Terms of the objective."""
+    gram: GramSettings = GramSettings()
+    """Anchor of dense features, for long runs."""
     optimizer: OptimizerSettings = OptimizerSettings()
     """AdamW, schedules, teacher momentum."""
     watch: WatchSettings = WatchSettings()
@@ -129,7 +132,7 @@ class PretrainSettings(StageSettings):
         """Return the settings of one phase, resolved: 0 is this section itself, number ``n`` has ``phases[n - 1]`` laid over it.
 
         A later phase keeps what the first one ended with: constant decay and temperature, no warm-up of prototypes, a slow
-        teacher, and a tenth of the peak learning rate, unless it says otherwise.
+        teacher, an anchor (if any) from its first step on, and a tenth of the peak learning rate, unless it says otherwise.
         """
         if number == 0:
             return self if not self.phases else self.model_copy(update={"phases": ()})
@@ -144,6 +147,7 @@ class PretrainSettings(StageSettings):
                 "freeze_last": 0.0,
             },
             "loss": {"teacher_temperature": (loss.teacher_temperature[1], loss.teacher_temperature[1])},
+            "gram": {"after": 0.0},
         }
         if "local" in changes and "season" not in changes:
             later["season"] = {"size_px": None}  # follows the local side
@@ -151,7 +155,10 @@ class PretrainSettings(StageSettings):
 
 
 PHASE_KEYS: Final = frozenset(
-    {"steps", "epochs", "batch", "microbatch", "views", "local", "season", "masks", "loss", "optimizer", "drop_path", "recompute"}
+    {
+        *("steps", "epochs", "batch", "microbatch", "views", "local", "season", "masks", "loss", "gram", "optimizer"),
+        *("drop_path", "recompute"),
+    }
 )
 """What a later phase may change: everything but the network, its heads and the data."""
 

@@ -170,6 +170,23 @@ class LossSettings(Settings):
     """How teacher scores become probabilities [dinov2]; centring drifts at small batches, so it is watched [ours]."""
 
 
+class GramSettings(Settings):
+    """Dense (Gram) anchor: keeps how alike the patches of a picture are as an earlier teacher saw them, for long runs."""
+
+    weight: float = Field(0.0, ge=0)
+    """Weight of the term; 0 is off [ours; dinov3 2, in a late stage of its own]."""
+    after: float = Field(0.5, ge=0, lt=1)
+    """Share of the steps after which it acts; the anchor is the teacher of that moment, at 0 the weights that the run starts
+    from [ours; dinov3 an early teacher after a million steps]; later phases 0."""
+    refresh: int | None = Field(None, ge=1)
+    """Steps after which the anchor is taken anew from the teacher; none: never [ours; dinov3 10,000]."""
+    most_refreshes: int = Field(3, ge=0)
+    """Times that it is taken anew at most [dinov3]."""
+    zoom: float = Field(2.0, ge=1, le=4)
+    """The anchor sees the global crops at this multiple of their side, without blur and colour changes, and its features are
+    resampled to the student's grid [dinov3]; at 1 it sees what the teacher sees, for a fifth of the cost."""
+
+
 class OptimizerSettings(Settings):
     """AdamW and its schedules, all in samples seen."""
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "unit" / "pretraining"))
-from synthetic import HEAD, batch_of, converted, pair_of
+from synthetic import HEAD, batch_of, converted, pair_of, with_anchor
 
 from cgeartheye.pretraining.build import begin
 from cgeartheye.pretraining.loop import Training, fit
@@ -50,6 +50,7 @@ def main(out: Path, choices: dict[str, Any]) -> None:
         drop_path=0.25,
         loss={"targets": choices.get("targets", "sinkhorn")},
         optimizer={"warm_up": 0.1, "freeze_last": 0.1, "clip": 1e9 if dtype == torch.float64 else 3.0},  # it is single precision
+        gram=choices.get("gram", {}),
         watch={"log_every": 1},
     )
     with world(torch.device("cpu")) as processes:
@@ -62,7 +63,7 @@ def main(out: Path, choices: dict[str, Any]) -> None:
         def note(training: Training, *_: object) -> None:
             losses.append(training.state.look(processes).means)
 
-        fit(training, settings, views_at=lambda step, piece: converted(batch_of(2 * step + piece), dtype), after_step=note)
+        fit(training, settings, views_at=lambda step, piece: converted(with_anchor(2 * step + piece), dtype), after_step=note)
         result = whole_backbone(training).to(dtype)
         if processes.leads:
             out.mkdir(parents=True)

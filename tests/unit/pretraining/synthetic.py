@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -42,6 +43,12 @@ def batch_of(seed: int, *, samples: int = 4, locals_: tuple[int, ...] = (2, 1), 
     )
 
 
+def with_anchor(seed: int) -> ViewBatch:
+    """The same views, and larger ones for an anchor."""
+    g = torch.Generator().manual_seed(1000 + seed)
+    return replace(batch_of(seed), anchor=torch.rand(2, 4, 3, 48, 48, generator=g))
+
+
 def converted(views: ViewBatch, dtype: torch.dtype) -> ViewBatch:
     """The same views in another arithmetic."""
     return ViewBatch(
@@ -53,6 +60,7 @@ def converted(views: ViewBatch, dtype: torch.dtype) -> ViewBatch:
         masks=views.masks,
         hidden=views.hidden,
         hidden_weight=views.hidden_weight.to(dtype),
+        anchor=None if views.anchor is None else views.anchor.to(dtype),
     )
 
 

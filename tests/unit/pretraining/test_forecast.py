@@ -30,6 +30,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "passes": {"batch": 6, "microbatch": 2},
     "replace": {"season": {"mode": "replace", "views": 2}},
     "off": {"season": {"mode": "off"}},
+    "anchored": {"gram": {"weight": 1.0, "after": 0.0, "zoom": 1.7}, "drop_path": 0.3},
+    "anchored, same views": {"gram": {"weight": 1.0, "after": 0.0, "zoom": 1.0}, "batch": 4, "microbatch": 2},
     "shared": {"head": {"prototypes": 64, "hidden": 48, "bottleneck": 16, "shared": True, "normalise": "weight"}},
 }
 
@@ -50,7 +52,7 @@ def test_flops_of_a_real_step_are_those_forecast(tiny: PretrainSettings, kind: s
     backbone = build(config_of(SIZES["nano"], settings), seed=0)
     training = begin(settings, backbone, prototypes=found.prototypes, places=len(places), world=world, pieces=pieces)
     training.pair.student.train()
-    maker = ViewMaker(places, chips, settings=settings, patch_px=8, device=world.device, pieces=pieces)
+    maker = ViewMaker(places, chips, settings=settings, patch_px=8, device=world.device, pieces=pieces, steps=settings.steps)
     views = [maker(0, piece) for piece in range(pieces)]  # cut before the count begins
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         take_step(training, settings, rates_at(settings, 0.9), lambda _, piece: views[piece])
@@ -61,8 +63,11 @@ def test_flops_of_a_real_step_are_those_forecast(tiny: PretrainSettings, kind: s
     assert sum(p.numel() for p in training.pair.student.parameters()) == found.trained_parameters
 
 
-def test_disk_is_what_a_run_leaves(tiny: PretrainSettings, tmp_path: Path) -> None:
-    settings = changed(tiny, {"watch": {"log_every": 2, "checkpoint_every": 1, "keep": 2, "probe_every": 0}})
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_disk_is_what_a_run_leaves(tiny: PretrainSettings, tmp_path: Path, weight: float) -> None:
+    settings = changed(
+        tiny, {"gram": {"weight": weight}, "watch": {"log_every": 2, "checkpoint_every": 1, "keep": 2, "probe_every": 0}}
+    )
     assert settings.curated is not None
     found = forecast(settings, material(settings, ShardReader(settings.curated)), ALONE)
     pretrain(settings, tmp_path / "run")
@@ -85,6 +90,20 @@ def test_length_follows_places_and_phases(tiny: PretrainSettings) -> None:
     probes = [phase.probe_flops / phase.step_flops.total * each for phase, each in zip(found.phases, (0.5, 2.0), strict=True)]
     assert found.seconds == pytest.approx(4 * 0.5 + 3 * 2.0 + sum(probes))
     assert forecast(two, both, ALONE).seconds is None
+
+
+def test_an_anchor_costs_only_where_it_acts(tiny: PretrainSettings) -> None:
+    plain = forecast(tiny, MANY, ALONE, (1.0,)).phases[0]
+    whole, half = (
+        forecast(changed(tiny, {"gram": {"weight": 1.0, "after": after}}), MANY, ALONE, (1.0,)).phases[0] for after in (0.0, 0.5)
+    )
+    assert half.flops == (plain.flops + whole.flops) / 2  # two of four steps
+    assert half.step_flops == whole.step_flops
+    assert whole.seconds is not None
+    assert half.seconds is not None
+    assert half.seconds < whole.seconds
+    assert whole.memory.parameters > plain.memory.parameters
+    assert whole.memory.views > plain.memory.views
 
 
 def test_processes_share_the_batch(tiny: PretrainSettings) -> None:

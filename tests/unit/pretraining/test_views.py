@@ -44,7 +44,7 @@ def changed(settings: PretrainSettings, **changes: Any) -> PretrainSettings:
 
 def tensors(views: ViewBatch) -> list[torch.Tensor]:
     parts = [getattr(views, field.name) for field in dataclasses.fields(views)]
-    return [tensor for part in parts for tensor in (part if isinstance(part, tuple) else (part,))]
+    return [tensor for part in parts if part is not None for tensor in (part if isinstance(part, tuple) else (part,))]
 
 
 def same(a: ViewBatch, b: ViewBatch) -> bool:
