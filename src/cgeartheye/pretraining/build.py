@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +20,7 @@ from cgeartheye.pretraining.networks import Learner, Pair
 from cgeartheye.pretraining.places import Places
 from cgeartheye.seeding import stream
 from cgeartheye.settings.pretrain import PretrainSettings
+from cgeartheye.shards.reader import ShardReader
 from cgeartheye.training.distributed import World
 from cgeartheye.training.optimizer import AdamW
 from cgeartheye.training.parameters import parameter_groups
@@ -110,6 +113,22 @@ def _wrap(pair: Pair, settings: PretrainSettings, *, world: World, sharded: bool
             shard(learner.backbone, mesh, precision=None if precision == torch.float32 else precision)
             for head in {learner.class_head, learner.of_patches}:
                 shard(head, mesh, precision=None if precision == torch.float32 else precision)
+
+
+@contextmanager
+def opened_chips(reader: ShardReader, places: Places, settings: PretrainSettings) -> Iterator[Chips]:
+    """Yield the decoded pictures of a run, and end their threads."""
+    chips = Chips(
+        reader,
+        places.place_of_row,
+        shrink_px=settings.chip_px,
+        cache_mb=settings.cache_mb,
+        decoders=settings.decoders,
+    )
+    try:
+        yield chips
+    finally:
+        chips.close()
 
 
 def first_config(settings: PretrainSettings, chips: Chips, places: Places) -> VitConfig:
