@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-
 from cgeartheye.errors import InputError
 from cgeartheye.models.sizes import SIZES, build
 from cgeartheye.models.vit import VisionTransformer
@@ -155,10 +154,11 @@ class DistilRun:
         return student_of(size, build(config, seed=settings.seed), settings, width=width, device=device, lr_factor=factor)
 
     def _say(self, run: Distilling) -> None:
+        processes = f"{self.world.size} processes on " if self.world.size > 1 else ""
         self.progress.say(
             f"{', '.join(self.sizes)} learn from {self.parent.name} (licence {self.parent.licence}) on "
             f"{len(self.places)} places, {self.places.chips} chips, {self.places.pairable()} places with seasonal pairs; "
-            f"{run.steps} steps of {self.settings.batch} in {run.pieces} microbatches on {self.world.device.type}"
+            f"{run.steps} steps of {self.settings.batch} in {run.pieces} microbatches on {processes}{self.world.device.type}"
         )
 
     def _tidy(self) -> None:
