@@ -107,6 +107,9 @@ def plan_project(request: PlanRequest, progress: Progress) -> Plan:
     settings = resolve(project, "pretrain") if "pretrain" in stages else None
     if not isinstance(settings, PretrainSettings):
         return Plan(stages=stages)
+    if settings.distil.teacher is not None:
+        note = "what distillation costs is not forecast"
+        return Plan(stages={**stages, "pretrain": replace(stages["pretrain"], note=note)})
     found = _material(settings, project)
     if found is None:
         note = "places are unknown before curate is done or curate.places is given"

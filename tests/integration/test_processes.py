@@ -15,7 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cgeartheye.models.sizes import SIZES, build
 from cgeartheye.shards.writer import write_shards
+from cgeartheye.weights.store import save_backbone
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "pretraining"))
 from synthetic_places import place
@@ -137,6 +139,23 @@ def cut(whole: Path, at: int) -> None:
     for checkpoint in (stage / "checkpoints").iterdir():
         if int(checkpoint.name.removeprefix("step_")) > at:
             subprocess.run(["rm", "-r", str(checkpoint)], check=True)
+
+
+def test_students_of_a_trained_network_learn_the_same_on_two_processes(project: Path, tmp_path: Path) -> None:
+    card = {"name": "big", "licence": "CC0-1.0", "parent": None, "recipe": {}}
+    save_backbone(tmp_path / "teacher", build(SIZES["nano"], seed=7), card)
+    distil = {"teacher": str(tmp_path / "teacher")}
+    done = [pretrain(project, tmp_path / str(count), count, distil=distil) for count in (1, 2)]
+    assert [each.returncode for each in done] == [0, 0], done
+    assert "2 processes" in (tmp_path / "2" / "pretrained" / "run.log").read_text() + done[1].stderr
+    expected = lines(tmp_path / "1")
+    cut(tmp_path / "1", 3)
+    assert pretrain(project, tmp_path / "1", 2, distil=distil).returncode == 0
+    for out in ("1", "2"):
+        for line, other in zip(lines(tmp_path / out), expected, strict=True):
+            assert line["step"] == other["step"]
+            for name in ("loss", "loss_season", "loss_patch", "grad_norm"):
+                assert line.get(name) == pytest.approx(other.get(name), rel=1e-4)
 
 
 @pytest.mark.parametrize("sharded", [False, pytest.param(True, marks=pytest.mark.slow)])

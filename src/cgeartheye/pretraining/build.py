@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -20,11 +22,12 @@ from cgeartheye.pretraining.networks import Learner, Pair
 from cgeartheye.pretraining.places import Places
 from cgeartheye.seeding import stream
 from cgeartheye.settings.pretrain import PretrainSettings
+from cgeartheye.shards.reader import ShardReader
 from cgeartheye.training.distributed import World
 from cgeartheye.training.optimizer import AdamW
 from cgeartheye.training.parameters import parameter_groups
 from cgeartheye.training.runtime import pick_precision
-from cgeartheye.training.wrapping import compile_blocks, recompute_activations, recompute_blocks, shard
+from cgeartheye.training.wrapping import compile_blocks, recompute, shard
 
 STATISTICS_CHIPS: Final = 512
 """Chips that channel means and deviations are taken from [ours]."""
@@ -103,10 +106,7 @@ def begin(
 
 def _wrap(pair: Pair, settings: PretrainSettings, *, world: World, sharded: bool, precision: torch.dtype) -> None:
     """Recompute, then compile, then shard: each wraps what the one before made."""
-    if settings.recompute == "blocks":
-        recompute_blocks(pair.student.backbone)
-    elif settings.recompute == "activations":
-        recompute_activations(pair.student.backbone)
+    recompute(pair.student.backbone, settings.recompute)
     mesh = world.mesh() if sharded else None
     shared = None if precision == torch.float32 else precision
     for owner in (pair.student, pair.teacher, pair.anchor):
@@ -122,6 +122,22 @@ def _wrap(pair: Pair, settings: PretrainSettings, *, world: World, sharded: bool
 
 def _heads(owner: Learner | Anchor) -> set[ProjectionHead]:
     return {owner.class_head, owner.of_patches} if isinstance(owner, Learner) else set()
+
+
+@contextmanager
+def opened_chips(reader: ShardReader, places: Places, settings: PretrainSettings) -> Iterator[Chips]:
+    """Yield the decoded pictures of a run, and end their threads."""
+    chips = Chips(
+        reader,
+        places.place_of_row,
+        shrink_px=settings.chip_px,
+        cache_mb=settings.cache_mb,
+        decoders=settings.decoders,
+    )
+    try:
+        yield chips
+    finally:
+        chips.close()
 
 
 def first_config(settings: PretrainSettings, chips: Chips, places: Places) -> VitConfig:

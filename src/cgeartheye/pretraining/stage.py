@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
@@ -14,24 +12,25 @@ import torch
 from torch import Tensor
 
 from cgeartheye.errors import DataError, InputError
-from cgeartheye.files import write_json, write_text
 from cgeartheye.models.vit import VisionTransformer, VitConfig
 from cgeartheye.pretraining.batch import ViewBatch
-from cgeartheye.pretraining.build import begin, first_config, pieces_of, refuse_processes, steps_of
+from cgeartheye.pretraining.build import begin, first_config, opened_chips, pieces_of, refuse_processes, steps_of
 from cgeartheye.pretraining.card import describe, training_names
 from cgeartheye.pretraining.chips import Chips
+from cgeartheye.pretraining.distil_run import DistilRun
 from cgeartheye.pretraining.loop import Training, fit
 from cgeartheye.pretraining.phases import carry, config_of
 from cgeartheye.pretraining.places import Places
 from cgeartheye.pretraining.probe import Probe
 from cgeartheye.pretraining.prototypes import prototypes_for
+from cgeartheye.pretraining.results import Trained, write_results
 from cgeartheye.pretraining.start import begin_backbone, inherit, parent_of, start_inputs
 from cgeartheye.pretraining.views import ViewMaker
 from cgeartheye.pretraining.watch import Clock, Position, SetbackError, Sinks, Watch, best_steps
 from cgeartheye.progress import SILENT, Progress
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.shards.reader import ShardReader
-from cgeartheye.stage import Stage, open_stage
+from cgeartheye.stage import open_stage
 from cgeartheye.training.checkpoint import (
     Saver,
     latest_checkpoint,
@@ -44,8 +43,6 @@ from cgeartheye.training.distributed import World, world
 from cgeartheye.training.run_log import RunLog, read_lines
 from cgeartheye.training.runtime import pick_device, runtime
 from cgeartheye.training.trackers import trackers
-from cgeartheye.weights.card import model_card
-from cgeartheye.weights.store import save_backbone
 
 MOST_ROLLBACKS: Final = 3
 """Times that a run goes back to a checkpoint before it gives up [ours]."""
@@ -57,7 +54,8 @@ def pretrain(settings: PretrainSettings, out: Path, *, progress: Progress = SILE
     Writes ``backbone.safetensors`` and ``backbone.json`` (the teacher), ``MODEL_CARD.md``, ``metrics.jsonl``,
     ``training_names.txt`` (for shards of plain image folders), ``left_out.json`` and ``checkpoints/``. The same call after a
     kill goes on from the last checkpoint and ends with the same backbone, bit for bit on one CPU with the same ``threads``.
-    Under ``torchrun`` the processes share the work; a run may be continued by another number of them.
+    Under ``torchrun`` the processes share the work; a run may be continued by another number of them. With ``distil.teacher`` the
+    backbone learns from that, and ``students/<size>/`` has further ones.
 
     Args:
         settings: everything that decides the result.
@@ -74,28 +72,18 @@ def pretrain(settings: PretrainSettings, out: Path, *, progress: Progress = SILE
     """
     if settings.curated is None:
         raise InputError("pretrain.curated is not set", remedy="name the folder that cgeartheye curate wrote")
+    run = _Run if settings.distil.teacher is None else DistilRun
     with world(pick_device(settings.device)) as processes, runtime(threads=settings.threads):
         if not processes.leads:
             if not processes.share(None):
-                _Run(settings, out, processes, SILENT).train()
+                run(settings, out, processes, SILENT).train()
             processes.wait()
             return out
         with open_stage(out, "pretrain", settings, {"curated": settings.curated, **start_inputs(settings)}) as stage:
             if not processes.share(stage.finished):
-                _finish(stage, _Run(settings, out, processes, progress).train(), progress)
+                write_results(stage, run(settings, out, processes, progress).train(), progress)
         processes.wait()
     return out
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """What a run ends with: the teacher's backbone whole on the CPU, and what the card tells."""
-
-    backbone: VisionTransformer
-    card: dict[str, Any]
-    summary: dict[str, Any]
-    left_out: dict[int, str]
-    names: list[str]
 
 
 class _Run:
@@ -115,7 +103,7 @@ class _Run:
 
     def train(self) -> Trained:
         """Train every phase that is not done."""
-        with _chips(self.reader, self.places, self.settings) as chips:
+        with opened_chips(self.reader, self.places, self.settings) as chips:
             probe = Probe(self.reader, chips, self.settings) if self.settings.watch.probe_every else None
             self.chips, self.probe = chips, probe if probe is not None and probe.useful else None
             number, training, clock = self._where_it_stands()
@@ -316,18 +304,6 @@ class _Run:
         )
 
 
-def _finish(stage: Stage, trained: Trained, progress: Progress) -> None:
-    if trained.card["restricted_by"]:
-        progress.say(f"not for commercial use: the licence is {', '.join(trained.card['restricted_by'])}")
-    save_backbone(stage.folder, trained.backbone, trained.card)
-    left_out = [{"row": row, "reason": reason} for row, reason in sorted(trained.left_out.items())]
-    write_json(stage.folder / "left_out.json", left_out)
-    if trained.names:
-        write_text(stage.folder / "training_names.txt", "\n".join(trained.names) + "\n")
-    write_text(stage.folder / "MODEL_CARD.md", model_card(trained.card, trained.backbone.config))
-    stage.finish(trained.summary)
-
-
 @torch.no_grad()
 def whole_backbone(training: Training) -> VisionTransformer:
     """Return the teacher's backbone on the CPU, gathered from all shards (every process must call)."""
@@ -377,18 +353,3 @@ def _figures(lines: list[dict[str, Any]], training: Training) -> dict[str, Any]:
 
 def _probe(line: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in line.items() if key.startswith("probe_") or key == "step"}
-
-
-@contextmanager
-def _chips(reader: ShardReader, places: Places, settings: PretrainSettings) -> Iterator[Chips]:
-    chips = Chips(
-        reader,
-        places.place_of_row,
-        shrink_px=settings.chip_px,
-        cache_mb=settings.cache_mb,
-        decoders=settings.decoders,
-    )
-    try:
-        yield chips
-    finally:
-        chips.close()

@@ -74,9 +74,26 @@ def parent_of(settings: PretrainSettings) -> Parent | None:
     spec = settings.start.weights
     if spec is None:
         return None
+    parent = load_parent(spec)
+    _refuse_size(parent.config, settings.backbone, spec)
+    return parent
+
+
+def load_parent(spec: Path | str) -> Parent:
+    """Load weights of any size that a run continues or learns from.
+
+    Raises:
+        InputError: if there are no such weights, they are of another network than ours, or do not see RGB.
+        DataError, ResourceError: as :func:`cgeartheye.weights.load.load_backbone`.
+    """
     loaded = load_into_own(spec)
     config = loaded.model.config
-    _refuse(config, settings.backbone, spec)
+    if config.bands != RGB:
+        raise InputError(
+            f"sees {', '.join(config.bands)}",
+            where=str(spec),
+            remedy="pre-training has red, green and blue: choose weights for them",
+        )
     return Parent(
         config=config,
         state=loaded.model.state_dict(),
@@ -89,11 +106,13 @@ def parent_of(settings: PretrainSettings) -> Parent | None:
 
 
 def start_inputs(settings: PretrainSettings) -> dict[str, Path]:
-    """Return the files or folders that a run continues from, for the fingerprints of its stage; a name of timm has none."""
-    spec = settings.start.weights
-    if spec is None or str(spec).startswith("timm:"):
-        return {}
-    return {"start": Path(str(spec).removeprefix("hf:"))}
+    """Return the files or folders that a run continues or learns from, for the fingerprints of its stage; timm's have none."""
+    named = {"start": settings.start.weights, "teacher": settings.distil.teacher}
+    return {
+        name: Path(str(spec).removeprefix("hf:"))
+        for name, spec in named.items()
+        if spec is not None and not str(spec).startswith("timm:")
+    }
 
 
 def begin_backbone(config: VitConfig, parent: Parent | None, *, seed: int) -> VisionTransformer:
@@ -181,21 +200,15 @@ def licences(data: Iterable[str], parent: Parent | None) -> tuple[str, list[str]
     return _SEPARATOR.join(together), forbidding
 
 
-def inherit(card: Mapping[str, Any], parent: Parent | None) -> dict[str, Any]:
-    """Return the card of a run, made from its data alone, with what it owes to its parent."""
+def inherit(card: Mapping[str, Any], parent: Parent | None, *, role: str = "parent") -> dict[str, Any]:
+    """Return the card of a run, made from its data alone, with what it owes to its parent; ``role`` is the entry's name."""
     if parent is None:
         return dict(card)
     licence, forbidding = licences([str(card["licence"])], parent)
-    return {**card, "licence": licence, "restricted_by": forbidding, "parent": parent.card()}
+    return {**card, "licence": licence, "restricted_by": forbidding, role: parent.card()}
 
 
-def _refuse(config: VitConfig, backbone: str, spec: Path | str) -> None:
-    if config.bands != RGB:
-        raise InputError(
-            f"sees {', '.join(config.bands)}",
-            where=str(spec),
-            remedy="pre-training has red, green and blue: choose weights for them",
-        )
+def _refuse_size(config: VitConfig, backbone: str, spec: Path | str) -> None:
     size = size_name(config)
     if size != backbone:
         shape = f"depth {config.depth}, width {config.width}, {config.heads} heads"

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from cgeartheye.settings.base import NOT_IDENTITY, Settings, StageSettings, UserPath
 from cgeartheye.settings.pretrain_sections import (
+    DistilSettings,
     GramSettings,
     HeadSettings,
     LocalSettings,
@@ -17,6 +18,7 @@ from cgeartheye.settings.pretrain_sections import (
     MaskSettings,
     OptimizerSettings,
     SeasonSettings,
+    Size,
     StartSettings,
     ViewSettings,
     WatchSettings,
@@ -28,7 +30,7 @@ class PretrainSettings(StageSettings):
 
     curated: UserPath | None = None
     """Folder of shards (default: the project's own ``curated``)."""
-    backbone: Literal["nano", "small", "base", "large", "huge", "giant"] = "nano"
+    backbone: Size = "nano"
     """Size [paper: five sizes; nano ours]. It also decides the defaults of whatever is left out below."""
     drop_path: float = Field(0.1, ge=0, lt=1)
     """Share of rows that residual branches of the student drop [dinov2 0.3 to 0.4 for large and up]; nano 0."""
@@ -46,6 +48,8 @@ class PretrainSettings(StageSettings):
     networks of the one before, with positions resampled, at constant decay, temperature and a tenth of the learning rate."""
     start: StartSettings = StartSettings()
     """Weights to continue from; none: from scratch."""
+    distil: DistilSettings = DistilSettings()
+    """A trained network to learn from; none: the network teaches itself."""
     views: ViewSettings = ViewSettings()
     """Global views, and what all views of the anchor date share."""
     local: LocalSettings = LocalSettings()
@@ -91,8 +95,10 @@ class PretrainSettings(StageSettings):
             return given
         size = given.get("backbone", "nano")
         defaults = OF_SIZE.get(size, {}) if isinstance(size, str) else {}
-        if _continues(given):
+        if _names(given, "start", "weights"):
             defaults = _under(CONTINUED, defaults)
+        if _names(given, "distil", "teacher"):
+            defaults = _under(DISTILLED, defaults)
         return _under(given, defaults)
 
     @model_validator(mode="after")
@@ -116,6 +122,22 @@ class PretrainSettings(StageSettings):
             changes["optimizer"] = self.optimizer.model_copy(update={"lr": lr * math.sqrt(self.batch / batch)})
         for name, value in changes.items():
             object.__setattr__(self, name, value)  # the model is frozen for its users, not for its own defaults
+        return self
+
+    @model_validator(mode="after")
+    def _distillation_is_possible(self) -> Self:
+        teacher, students = self.distil.teacher, self.distil.students
+        together = [
+            (teacher is None and bool(students), "distil.students need a distil.teacher"),
+            (len({self.backbone, *students}) <= len(students), "backbone and distil.students are different sizes"),
+            (teacher is not None and self.start.weights is not None, "give start.weights or distil.teacher, not both"),
+            (teacher is not None and bool(self.phases), "distil.teacher knows no phases"),
+            (teacher is not None and self.gram.weight > 0, "distil.teacher needs no gram anchor: its own features never move"),
+            (teacher is not None and self.shard, "distil.teacher knows no shard: networks are whole in every process"),
+        ]
+        for impossible, message in together:
+            if impossible:
+                raise ValueError(message)
         return self
 
     @model_validator(mode="after")
@@ -191,6 +213,9 @@ CONTINUED: Final[dict[str, Any]] = {
 }
 """Defaults of a run that continues from weights [FINO, a continuation of DINOv3; ema ours]: small, constant, careful."""
 
+DISTILLED: Final[dict[str, Any]] = {"drop_path": 0.0}
+"""Defaults of students of a trained network [dinov2, section 5: neither masks nor stochastic depth]."""
+
 _WIDE: Final[dict[str, Any]] = {
     "head": {"bottleneck": 384},
     "optimizer": {"betas": (0.9, 0.99), "layer_decay": 1.0},
@@ -219,10 +244,16 @@ OF_SIZE: Final[dict[str, dict[str, Any]]] = {
 """Defaults that differ by size; the fields' own defaults are those of small and base."""
 
 
-def _continues(given: Mapping[str, Any]) -> bool:
-    start = given.get("start")
-    weights = start.get("weights") if isinstance(start, Mapping) else getattr(start, "weights", None)
-    return weights is not None
+def peak_lr(size: str, *, batch: int) -> float:
+    """Return the default peak learning rate of a size that begins from scratch, for a batch."""
+    lr, of_batch = PEAK_LR[size]
+    return lr * math.sqrt(batch / of_batch)
+
+
+def _names(given: Mapping[str, Any], section: str, key: str) -> bool:
+    """Whether the user gives weights under ``section.key``."""
+    inner = given.get(section)
+    return (inner.get(key) if isinstance(inner, Mapping) else getattr(inner, key, None)) is not None
 
 
 def _under(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -223,6 +223,19 @@ class StartSettings(Settings):
     """The run stops when its probe stays this far below the parent's twice in a row; none: never [ours]."""
 
 
+Size = Literal["nano", "small", "base", "large", "huge", "giant"]
+"""The five published sizes and nano."""
+
+
+class DistilSettings(Settings):
+    """A trained network that teaches smaller ones its features, in place of self-distillation."""
+
+    teacher: BackboneSpec | None = None
+    """Weights that teach, as `start.weights` names them, of any size with the patch of the students; none: no distillation."""
+    students: tuple[Size, ...] = ()
+    """Further sizes that learn from the same pass of the teacher, besides `backbone` [dinov3: several at once]."""
+
+
 class WatchSettings(Settings):
     """What is written while it trains. Nothing here changes the backbone."""
 

@@ -5,7 +5,7 @@ Order matters: recompute, then compile, then shard, as each wraps what the one b
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +16,13 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_f
 from cgeartheye.models.vit import VisionTransformer
 
 M = TypeVar("M", bound=nn.Module)
+
+
+def recompute(model: VisionTransformer, kind: Literal["nothing", "activations", "blocks"]) -> VisionTransformer:
+    """Compute again in the backward pass what is named, instead of keeping it."""
+    if kind == "blocks":
+        return recompute_blocks(model)
+    return recompute_activations(model) if kind == "activations" else model
 
 
 def recompute_activations(model: VisionTransformer) -> VisionTransformer:

@@ -71,8 +71,9 @@ def _lineage(card: Mapping[str, Any]) -> dict[str, str]:
         )
         rows["Dates"] = f"{data['first_date']} to {data['last_date']}" if data["first_date"] else "none known"
         rows["Fingerprint of the data"] = f"`{data['fingerprint']}`"
-    if parent:
-        rows["Parent"] = f"{parent['file']} ({parent['layout']} layout), licence {parent['licence']}, SHA-256 {parent['sha256']}"
+    for name, other in {"Parent": parent, "Distilled from": card.get("distilled_from")}.items():
+        if other:
+            rows[name] = f"{other['file']} ({other['layout']} layout), licence {other['licence']}, SHA-256 {other['sha256']}"
     if not data and not parent:
         rows["Data"] = "not known"
     return rows
