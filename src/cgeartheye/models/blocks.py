@@ -83,9 +83,11 @@ def projected(before: Tensor, activation: Activation, layer: nn.Linear, *, lean:
     kept, address = before.detach(), after.data_ptr()
 
     def pack(value: Tensor) -> Tensor | None:
+        """Keep nothing of the (T, ...) side that can be computed again."""
         return None if value.data_ptr() == address else value
 
     def unpack(value: Tensor | None) -> Tensor:
+        """Return what was kept, or the (T, ...) side computed again."""
         return activation(kept) if value is None else value
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
