@@ -141,6 +141,7 @@ def cut(whole: Path, at: int) -> None:
             subprocess.run(["rm", "-r", str(checkpoint)], check=True)
 
 
+@pytest.mark.slow
 def test_students_of_a_trained_network_learn_the_same_on_two_processes(project: Path, tmp_path: Path) -> None:
     card = {"name": "big", "licence": "CC0-1.0", "parent": None, "recipe": {}}
     save_backbone(tmp_path / "teacher", build(SIZES["nano"], seed=7), card)
