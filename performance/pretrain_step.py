@@ -22,21 +22,17 @@ is there, and numbers on the host; a call on a list of tensors is one (bar: 1,05
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
+from rates import decode_rate, gemm_rate
 
 HERE = Path(__file__).resolve().parent / "contenders"
 NAMES = ("ours", "lightly-train", "dinov2", "floor")
@@ -87,27 +83,6 @@ class Contender:
             self._errors.seek(0)
             sys.exit(f"{self.name} ended:\n{self._errors.read()[-4000:]}")
         return json.loads(line)
-
-
-def gemm_rate() -> float:
-    """Return GFLOP a CPU second of float32 matrix products on one thread."""
-    torch.set_num_threads(1)
-    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    start = time.process_time()
-    for _ in range(20):
-        a = a @ b / 32
-    return 20 * 2 * 1024**3 / (time.process_time() - start) / 1e9
-
-
-def decode_rate() -> float:
-    """Return 512-px JPEGs a CPU second on one thread."""
-    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(np.kron(noise, np.ones((8, 8, 1), np.uint8))).save(buffer, "JPEG", quality=90)
-    start = time.process_time()
-    for _ in range(100):
-        Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
-    return 100 / (time.process_time() - start)
 
 
 def start(name: str, given: argparse.Namespace, work: dict[str, int]) -> Contender:

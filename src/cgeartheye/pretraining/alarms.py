@@ -135,7 +135,7 @@ def _rank_collapse(lines: Sequence[Line], _k: int) -> str | None:
         newest = _newest(lines, column, patience)
         if newest and max(newest) < LEAST_RANK:
             return f"the class tokens {what} are all alike (effective rank {newest[-1]:.1f}): the network has collapsed"
-        earlier = _numbers(_same_phase(lines), column)[: -patience or None]
+        earlier = _numbers(_same_phase(lines), column)[:-patience]
         if newest and earlier and max(newest) < RANK_LOSS * max(earlier):
             return (
                 f"the effective rank of the class tokens {what} fell from {max(earlier):.1f} to {newest[-1]:.1f}: the features "
