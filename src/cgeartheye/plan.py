@@ -125,6 +125,8 @@ def _with_pretraining(
     measured: tuple[Measured, ...] = ()
     if request.steps:
         measured = calibrate(settings, prototypes=told.prototypes, processes=request.processes, progress=progress)
+        # a process of its own holds nothing but what it loads, whatever this one holds by now
+        machine = replace(machine, base_bytes=measured[0].base_bytes)
         told = forecast(settings, found, machine, tuple(each.seconds_a_step for each in measured))
     known = stages["pretrain"]
     if known.state != "done":

@@ -5,12 +5,14 @@ B rows of a group, N tokens of a row, T all tokens (sum of B * N over the groups
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Layer = Callable[[Tensor], Tensor]
 
 
 class Group(NamedTuple):
@@ -34,20 +36,22 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, groups: Sequence[Group]) -> Tensor:
+    def forward(self, tokens: Tensor, groups: Sequence[Group], last: Layer | None = None, rows: Tensor | None = None) -> Tensor:
         """Attend within every row; tokens of different rows or groups never meet.
 
         Args:
             tokens: (T, D) float, the groups one after the other, each row-major.
             groups: what the T tokens are; their ``tokens`` sum to T.
+            last: function in place of the projection that ends it.
+            rows: (R,) int64 tokens that are projected; None projects all.
 
         Returns:
-            (T, D) float.
+            (T, D) float, or (R, D) of ``rows``.
         """
         parts = torch.split(self.qkv(tokens), [group.tokens for group in groups])
         attended = [self._attend(part, group) for part, group in zip(parts, groups, strict=True)]
-        mixed: Tensor = self.proj(attended[0] if len(attended) == 1 else torch.cat(attended))
-        return mixed
+        mixed = attended[0] if len(attended) == 1 else torch.cat(attended)
+        return (last or self.proj)(mixed if rows is None else mixed.index_select(0, rows))
 
     def _attend(self, qkv: Tensor, group: Group) -> Tensor:
         heads = qkv.view(group.rows, group.length, 3, self.heads, -1)  # (B, N, 3, heads, D / heads)

@@ -163,17 +163,18 @@ def step_flops(config: VitConfig, head: HeadShape, shape: StepShape) -> StepFlop
     """
     whole = shape.views[:1]
     embedding = _embedding_flops(config, shape.views)
-    blocks = _block_flops(config, shape.views, drop_path=config.drop_path)
     rows, taught = shape.class_rows + shape.hidden, GLOBALS * shape.samples + shape.hidden
+    blocks = _block_flops(config, shape.views, drop_path=config.drop_path, wanted=rows)
+    times = 4 if shape.recompute == "blocks" else 3
     mlp = 2 * sum(a * b for a, b in pairwise(head.widths(config.width)))
     score = 2 * head.prototypes * head.bottleneck
     return StepFlops(
-        teacher=shape.passes * (_embedding_flops(config, whole) + _block_flops(config, whole, drop_path=0.0)),
-        student=shape.passes * (2 * embedding + (4 if shape.recompute == "blocks" else 3) * blocks),
+        teacher=shape.passes * (_embedding_flops(config, whole) + _block_flops(config, whole, drop_path=0.0, wanted=taught)),
+        student=shape.passes * (2 * embedding + times * blocks),
         heads=shape.passes * (taught + 3 * rows) * mlp,
         prototypes=shape.passes * (taught + 3 * rows) * score,
         targets=shape.passes * SINKHORN_ROUNDS * 2 * 2 * taught * head.prototypes,
-        anchor=shape.passes * _anchor_flops(config, shape),
+        anchor=shape.passes * _anchor_flops(config, shape, times * blocks),
     )
 
 
@@ -236,23 +237,31 @@ def _embedding_flops(config: VitConfig, views: Sequence[View]) -> int:
     return 2 * patches * len(config.bands) * config.patch_px**2 * config.width
 
 
-def _block_flops(config: VitConfig, views: Sequence[View], *, drop_path: float) -> int:
+def _block_flops(config: VitConfig, views: Sequence[View], *, drop_path: float, wanted: int | None = None) -> int:
+    """Return one forward pass of all blocks; what acts on single tokens is done for ``wanted`` ones in the last block.
+
+    There all rows attend, dropped ones too.
+    """
     D = config.width
-    matrices = 4 * D * D + (3 if config.ffn == "swiglu" else 2) * D * inner_width(config)
-    total = 0
-    for view in views:
-        N = _tokens(config, view)
-        total += kept_rows(view.rows, drop_path) * (N * matrices + 2 * N * N * D)
-    return 2 * config.depth * total
+    single = D * D + (3 if config.ffn == "swiglu" else 2) * D * inner_width(config)
+    attending = [(view.rows, _tokens(config, view), 3 * D * D + 2 * _tokens(config, view) * D) for view in views]
+    block = sum(kept_rows(rows, drop_path) * N * (attend + single) for rows, N, attend in attending)
+    if wanted is None:
+        return 2 * config.depth * block
+    return 2 * ((config.depth - 1) * block + sum(rows * N * attend for rows, N, attend in attending) + wanted * single)
 
 
-def _anchor_flops(config: VitConfig, shape: StepShape) -> int:
-    """Return one pass of the anchor, and both Gram matrices (N, N) and two products for the gradient of the student's."""
+def _anchor_flops(config: VitConfig, shape: StepShape, student: int) -> int:
+    """Return one pass of the anchor, both Gram matrices (N, N) and two products for the gradient of the student's.
+
+    And what its blocks then take above ``student``, as all tokens leave the last one.
+    """
     if shape.anchor is None:
         return 0
     view, seen = [shape.anchor], shape.views[0]
     products = 4 * 2 * seen.rows * seen.patches**2 * config.width
-    return _embedding_flops(config, view) + _block_flops(config, view, drop_path=0.0) + products
+    more = (4 if shape.recompute == "blocks" else 3) * _block_flops(config, shape.views, drop_path=config.drop_path) - student
+    return _embedding_flops(config, view) + _block_flops(config, view, drop_path=0.0) + products + more
 
 
 def _gram_bytes(config: VitConfig, shape: StepShape) -> int:
@@ -266,17 +275,29 @@ def _gram_bytes(config: VitConfig, shape: StepShape) -> int:
 def _kept_bytes(config: VitConfig, shape: StepShape) -> int:
     """Return what the student's backbone keeps: of each block, or of each block only its input.
 
-    Branches that drop rows also keep what they add to the stream.
+    Branches that drop rows also keep what they add to the stream. Of the last block, where nothing is anchored, most tokens
+    leave only what attends.
     """
     size, D, inner = BYTES[shape.precision], config.width, inner_width(config)
     tokens = sum(view.rows * _tokens(config, view) for view in shape.views)
     kept = sum(kept_rows(view.rows, config.drop_path) * _tokens(config, view) for view in shape.views)
     streams = 2 * D * FLOAT  # inputs of the norms stay float32
-    wide = 10 * D if config.drop_path else 8 * D
+    wide = 8 * D if config.drop_path else 6 * D
     sides = (4 if config.ffn == "swiglu" else 2) - (1 if shape.recompute == "activations" else 0)
-    block = kept * (streams + (wide + sides * inner) * size)
-    blocks = config.depth * (tokens * D * FLOAT if shape.recompute == "blocks" else block)
-    return blocks + 3 * tokens * D * FLOAT
+    block = kept * (streams + (wide + sides * inner) * size) + _scaled_bytes(config, kept, size)
+    last = block
+    if shape.anchor is None:
+        wanted = shape.class_rows + shape.hidden
+        last = tokens * (D * FLOAT + 6 * D * size) + wanted * (D * FLOAT + (2 * D + sides * inner) * size)
+        last += _scaled_bytes(config, wanted, size)
+    if shape.recompute == "blocks":
+        block = last = tokens * D * FLOAT
+    return (config.depth - 1) * block + last + 3 * tokens * D * FLOAT
+
+
+def _scaled_bytes(config: VitConfig, rows: int, size: int) -> int:
+    """Return what both LayerScales of a block keep: outputs before them, or the scaled weights where those are smaller."""
+    return config.width * size * sum(min(rows, inputs) for inputs in (config.width, inner_width(config)))
 
 
 def _head_bytes(config: VitConfig, head: HeadShape, shape: StepShape) -> int:

@@ -208,6 +208,39 @@ class VisionTransformer(nn.Module):
             tokens = block(tokens, groups, kept)
         return self._unpack(self.norm(tokens), groups, grids)
 
+    def forward_chosen(self, views: Sequence[Tensor], masks: Sequence[Tensor | None], chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the class tokens of all views and some patches of the first one, equal to those of :meth:`forward_views`.
+
+        In the last block all tokens attend, but the projection, the MLP and the final norm see the wanted ones alone: of a
+        step of self-distillation a tenth, which saves two thirds of a block.
+
+        Args:
+            views: as in :meth:`forward_views`.
+            masks: likewise.
+            chosen: (R,) int64 patches of the first view, counted through its (B, N).
+
+        Returns:
+            (sum of B_v, D) class tokens after the final norm, view after view, and (R, D) patches.
+
+        Raises:
+            ShapeError: if a shape does not fit.
+        """
+        tokens, groups, grids = self._pack(views, masks)
+        patches = grids[0][0] * grids[0][1]
+        rows, start = [], 0
+        for group in groups:
+            rows.append(torch.arange(start, start + group.tokens, group.length, device=tokens.device))
+            start += group.tokens
+        extra = groups[0].length - patches  # class token and registers
+        rows.append(chosen + (chosen // patches + 1) * extra)
+        wanted = torch.cat(rows)
+        kept = self._kept(groups, tokens.device)
+        for number, block in enumerate(self.blocks):
+            tokens = block(tokens, groups, kept[number], wanted if number == self.config.depth - 1 else None)
+        split = len(wanted) - len(chosen)
+        tokens = self.norm(tokens)
+        return tokens[:split], tokens[split:]
+
     def levels(self, images: Tensor, layers: Sequence[int], norm: Norm = "last") -> list[Features]:
         """Return the tokens after chosen blocks.
 

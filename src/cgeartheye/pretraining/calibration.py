@@ -20,6 +20,7 @@ import torch
 
 from cgeartheye.errors import CGEarthEyeError, DataError, InputError, ResourceError
 from cgeartheye.files import read_json, write_json, write_text
+from cgeartheye.pretraining.forecast import resident_bytes
 from cgeartheye.pretraining.stage import pretrain
 from cgeartheye.progress import SILENT, Advance, Progress
 from cgeartheye.settings.pretrain import PretrainSettings
@@ -40,6 +41,7 @@ class Measured:
         seconds_a_step: median of the later steps.
         peak_bytes: greatest resident memory of the process (CPU), or greatest allocated memory of the device.
         resident_bytes: greatest resident memory of the process.
+        base_bytes: of that, what was there before the run began.
         checkpoint_bytes: size of one checkpoint on the disk.
         device: ``cpu`` or ``cuda``.
     """
@@ -47,6 +49,7 @@ class Measured:
     seconds_a_step: float
     peak_bytes: int
     resident_bytes: int
+    base_bytes: int
     checkpoint_bytes: int
     device: str
 
@@ -160,7 +163,7 @@ def _in_a_process(settings: PretrainSettings, folder: Path) -> Measured:
 
 def measure(settings: PretrainSettings, folder: Path) -> Measured:
     """Pre-train into ``folder`` in this process and return what it took."""
-    watch = _Stopwatch()
+    watch, base = _Stopwatch(), resident_bytes()
     pretrain(settings, folder, progress=watch)
     resident = peak_resident_bytes()
     used = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
@@ -169,6 +172,7 @@ def measure(settings: PretrainSettings, folder: Path) -> Measured:
         seconds_a_step=watch.seconds_a_step(),
         peak_bytes=used or resident,
         resident_bytes=resident,
+        base_bytes=base,
         checkpoint_bytes=sum(path.stat().st_size for path in newest.rglob("*") if path.is_file()),
         device="cuda" if used else "cpu",
     )

@@ -92,9 +92,9 @@ def teach(
     tokens, hidden = [], []
     for views in batches:
         with _arithmetic(views.globals_, mode):
-            features = teacher.backbone(views.globals_.flatten(0, 1))
-        tokens.append(features.class_token)
-        hidden.append(features.patches.flatten(0, 2)[views.hidden])
+            found = teacher.backbone.forward_chosen([views.globals_.flatten(0, 1)], [None], views.hidden)
+        tokens.append(found[0])
+        hidden.append(found[1])
     class_tokens = torch.cat(tokens)
     with _arithmetic(class_tokens, mode):
         scores = [_scores(teacher.class_head(class_tokens), mode), _scores(teacher.of_patches(torch.cat(hidden)), mode)]
@@ -149,7 +149,7 @@ def learn(student: Learner, views: ViewBatch, taught: Taught, settings: Pretrain
         total, loss_patch = total + masked, (each_patch * views.hidden_weight).sum()
     spread = koleo(class_tokens[: G * B].view(G, B, -1))
     total = total + weights["koleo"] * spread
-    if anchored is not None:
+    if anchored is not None and patches is not None:
         loss_gram = gram_loss(patches.flatten(1, 2), anchored)
         total = total + settings.gram.weight * loss_gram
     parts = {
@@ -212,12 +212,15 @@ def _anchored(views: ViewBatch, mode: Mode) -> Tensor | None:
         return mode.anchor.patches(views)
 
 
-def _see(student: Learner, views: ViewBatch, mode: Mode) -> tuple[Tensor, Tensor, Tensor]:
-    """Pass all views at once; return class tokens (G B + L B + S, D), hidden patches (R, D), global views' (G B, h, w, D)."""
+def _see(student: Learner, views: ViewBatch, mode: Mode) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Pass all views at once; return class tokens (G B + L B + S, D), hidden patches (R, D), anchored also all (G B, h, w, D)."""
     kinds: list[tuple[Tensor, Tensor | None]] = [(views.globals_.flatten(0, 1), views.masks.flatten(0, 1))]
     kinds += [(images, None) for images in (*(part.flatten(0, 1) for part in views.locals_), views.season) if len(images)]
+    images, masks = [each for each, _ in kinds], [each for _, each in kinds]
     with torch.set_grad_enabled(not mode.frozen), _arithmetic(views.globals_, mode):
-        features = student.backbone.forward_views([images for images, _ in kinds], [mask for _, mask in kinds])
+        if mode.anchor is None:
+            return *student.backbone.forward_chosen(images, masks, views.hidden), None
+        features = student.backbone.forward_views(images, masks)
     hidden = features[0].patches.flatten(0, 2)[views.hidden]
     return torch.cat([f.class_token for f in features]), hidden, features[0].patches
 

@@ -65,6 +65,6 @@ def shard(module: M, mesh: DeviceMesh, *, precision: torch.dtype | None = None) 
     # a root would stay whole after its forward pass, and a teacher has no backward pass that shards it again
     fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
     if isinstance(module, VisionTransformer):
-        for name in ("forward_views", "levels"):  # else the root's own parameters would stay sharded there
+        for name in ("forward_views", "forward_chosen", "levels"):  # else the root's own parameters would stay sharded there
             register_fsdp_forward_method(module, name)
     return module

@@ -33,9 +33,7 @@ def mlp(width: int) -> nn.Sequential:
 
 def seen(backbone: VisionTransformer, heads: Sequence[nn.Module], views: list[Tensor]) -> Tensor:
     """Scores of all class tokens and of 30 patches, summed."""
-    features = backbone.forward_views(views, [None] * len(views))
-    classes = torch.cat([f.class_token for f in features])
-    hidden = features[0].patches.flatten(0, 2)[: SHAPE.hidden]
+    classes, hidden = backbone.forward_chosen(views, [None] * len(views), torch.arange(SHAPE.hidden))
     return heads[0](classes).sum() + heads[1](hidden).sum()
 
 
@@ -79,7 +77,7 @@ def test_parameters_of_the_student(shared: bool) -> None:
     assert learner_parameters(NANO, head) == counted
 
 
-def saved_bytes(config: VitConfig, views: list[Tensor]) -> int:
+def saved_bytes(config: VitConfig, views: list[Tensor], *, whole: bool) -> int:
     """Bytes that autograd keeps of a backbone's pass, parameters left out."""
     model = build(config, seed=0).train()
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -92,7 +90,9 @@ def saved_bytes(config: VitConfig, views: list[Tensor]) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        alive = model.forward_views(views, [None] * len(views))
+        nothing: list[Tensor | None] = [None] * len(views)
+        hidden = torch.arange(SHAPE.hidden)
+        alive = model.forward_views(views, nothing) if whole else model.forward_chosen(views, nothing, hidden)
     del alive
     return sum(kept.values())
 
@@ -104,7 +104,10 @@ def test_kept_activations_are_those_that_autograd_saves(drop_path: float) -> Non
     head = dataclasses.replace(HEAD, prototypes=1, hidden=1, bottleneck=1)
     found = step_memory(config, head, SHAPE)
     assert found.moment == "backward"
-    assert found.activations == pytest.approx(saved_bytes(config, views), rel=0.05)
+    assert found.activations == pytest.approx(saved_bytes(config, views, whole=False), rel=0.05)
+    anchored = step_memory(config, head, dataclasses.replace(SHAPE, anchor=SHAPE.views[0]))
+    gram = SHAPE.views[0].rows * SHAPE.views[0].patches * (SHAPE.views[0].patches + config.width) * 4
+    assert anchored.activations - gram == pytest.approx(saved_bytes(config, views, whole=True), rel=0.05)
 
 
 def test_memory_follows_what_is_asked() -> None:
