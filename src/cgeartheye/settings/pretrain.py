@@ -78,9 +78,9 @@ class PretrainSettings(StageSettings):
     """Threads that decode chips [ours]."""
     compile: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Compile each block of the networks (torch.compile); a gain on GPUs, none on a CPU."""
-    recompute: Literal["nothing", "activations", "blocks"] = Field("activations", json_schema_extra=NOT_IDENTITY)
-    """What the backward pass computes again instead of keeping it: nothing; the wide side of each MLP's activation [ours: an
-    eighth less memory, about 1 % more work]; whole blocks, of which only the input is kept (a third more work)."""
+    recompute: Literal["nothing", "activations", "blocks"] = Field("nothing", json_schema_extra=NOT_IDENTITY)
+    """What the backward pass computes again instead of keeping it: nothing; the wide side of each MLP's activation [ours: a
+    sixth less memory, about 1 % more work]; whole blocks, of which only the input is kept (a third more work)."""
     shard: bool = Field(default=False, json_schema_extra=NOT_IDENTITY)
     """Shard parameters, gradients, moments and teacher over the processes (FSDP2), where one device cannot hold them."""
     device: Literal["auto", "cpu", "cuda"] = Field("auto", json_schema_extra=NOT_IDENTITY)
