@@ -118,6 +118,7 @@ def runs(tmp_path: Path) -> list[Path]:
         "probe_patch_similarity": 0.3,
         "max_prototype_share": 0.02,
         "grad_norm": 3.0,
+        "loss_gram": 0.01,
         "data_wait_share": 0.01,
         "rollbacks": 1,
         "alarm_loss_floor": "the loss stays <b>",
@@ -144,10 +145,17 @@ def test_the_page_compares_finished_and_running_runs(runs: list[Path], tmp_path:
     for title in ("Linear probes", "Same place, other date", "Similarity of patches", "Largest prototype", "Gradient norm"):
         assert f"<h3>{title}</h3>" in text
     assert "<h3>Waiting for data</h3>" in text
+    assert "<h3>Anchor of patches</h3>" in text
     assert "The run ended with an alarm: loss floor." in text
     assert "the loss stays &lt;b&gt;" in text
     assert "The run went back to a checkpoint" in text
     assert 'class="event"' in text
+
+
+def test_an_anchor_that_never_acted_is_not_drawn(runs: list[Path], tmp_path: Path) -> None:
+    idle = _again(runs[0], tmp_path / "idle", {}, {"loss_gram": 0.0})
+    report(ReportSettings(pretrained=idle), tmp_path / "report")
+    assert "Anchor of patches" not in (tmp_path / "report/report.html").read_text()
 
 
 def test_runs_can_be_compared_without_any_stage(runs: list[Path], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ LINEAR_WORDS = "One linear map of fixed strength, fitted on each half of the pro
 RETRIEVAL_WORDS = (
     "Share of places whose first date, turned and cut at random, finds its own other date before those of all other places."
 )
+ANCHOR_WORDS = "How far the likeness of patches in a picture is from that of an earlier teacher; zero until it is anchored."
 SIMILARITY_WORDS = "Mean cosine between different patches of one picture. If it rises late in a long run, dense features decay."
 SHARE_WORDS = "Share of the teacher's targets on its most used prototype."
 WAIT_WORDS = "Share of the time in which the device had nothing to do but wait for pictures."
@@ -78,7 +79,9 @@ def _alarms(alarms: tuple[AlarmSpan, ...]) -> Table:
 
 def _recorded(log: Log) -> list[Block]:
     """Return the figures that only newer logs have data for, or only some runs."""
+    anchored = {"loss_gram": "anchor"} if log.used("loss_gram") else {}
     wanted = (
+        ("Anchor of patches", anchored, Axes("step", "mean squared difference of cosines", include=(0.0,)), ANCHOR_WORDS),
         ("Linear probes", LINEAR, ACCURACY, LINEAR_WORDS),
         ("Same place, other date", {"probe_retrieval": "class token"}, Axes("step", "found first, %"), RETRIEVAL_WORDS),
         ("Similarity of patches", {"probe_patch_similarity": "within a picture"}, Axes("step", "mean cosine"), SIMILARITY_WORDS),
