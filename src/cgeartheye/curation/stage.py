@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from cgeartheye.curation.archive import begin_archive
+from cgeartheye.curation.distribution import write_distributions
 from cgeartheye.curation.embedding import embed_pieces, features_of, read_features
+from cgeartheye.curation.gallery import write_gallery
 from cgeartheye.curation.parts import Part
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
 from cgeartheye.curation.pieces import Piece, Workers, cut_pieces, gather_pieces, part_path
@@ -34,8 +36,9 @@ def curate(settings: CurateSettings, out: Path, *, progress: Progress = SILENT) 
     """Draw places, cut and check their chips, balance them over clusters and write shards.
 
     ``out`` receives ``shards/``, ``index.parquet``, ``embeddings/``, ``places.parquet``, ``clusters.parquet``,
-    ``rejected.parquet``, ``funnel.json`` and, for an archive, ``cells.parquet`` and ``strata.parquet``. While it works,
-    a hidden folder holds the chips of all places, so that the disk needs room for them twice.
+    ``balance.parquet``, ``gallery.parquet``, ``rejected.parquet``, ``funnel.json`` and, for an archive, ``cells.parquet``
+    and ``strata.parquet``. While it works, a hidden folder holds the chips of all places, so that the disk needs room for
+    them twice.
 
     With ``settings.work.part`` only some of the chips are cut and embedded, and the stage stays unfinished; any number of
     parts may work in ``out`` at once.
@@ -160,6 +163,8 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
     note_embeddings(out, embedding, features.shape[1])
     write_places(out, rows, selection, archive=settings.source == "archive")
     write_table(out / "clusters.parquet", selection.table)
+    write_distributions(out, rows, selection, settings)
+    write_gallery(out, chips_folder(out), rows, selection, seed=settings.seed)
     funnel["kept"] = int(selection.kept.sum())
     return _summary(out, rows, selection, funnel, {"embedding": embedding, "shards": shards})
 
