@@ -86,6 +86,8 @@ def run_project(request: Request, progress: Progress) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for name in _wanted(request):
         results[name] = _run_stage(name, request.project, progress)
+        if not (_folder(request.project, name) / MANIFEST).exists():
+            break  # a part of a stage was asked for, and what follows needs the whole
     return results
 
 
@@ -105,8 +107,10 @@ def _run_stage(name: str, project: Project, progress: Progress) -> dict[str, Any
         progress.say(f"report    kept aside as {retire(folder).name}: it shows stages that have changed since")
         before = False
         stage(settings, folder, progress=progress)
-    manifest = read_manifest(folder, name)
     seconds = time.monotonic() - clock
+    if not (folder / MANIFEST).exists():
+        return {"folder": str(folder), "seconds": seconds, "summary": {"headline": "a part was made"}}
+    manifest = read_manifest(folder, name)
     state = "was done" if before else f"{seconds:.1f} s"
     progress.say(f"{name:9s} {manifest['summary'].get('headline', 'done')} ({state})")
     return {"folder": str(folder), "seconds": manifest["seconds"], "summary": manifest["summary"]}

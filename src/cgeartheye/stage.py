@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -26,11 +26,16 @@ SCHEMA_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 BEGUN: Final = "stage.json"
 LOG: Final = "run.log"
+PARTS: Final = ".parts"
+"""Folder of the locks of processes that make parts of a stage side by side."""
+_PART_WAITS_S: Final = 120.0
+"""Seconds a part waits for others to begin; they hold the folder for moments only."""
 _NOT_OUTPUTS: Final = {
     MANIFEST,
     BEGUN,
     LOG,
     "stage.lock",
+    PARTS,
     "metrics.jsonl",
     "tensorboard",
     "wandb",
@@ -73,21 +78,90 @@ def open_stage(folder: Path, name: str, settings: StageSettings, inputs: Mapping
         ResourceError: if another process works in the folder, or it cannot be written.
         InputError: if an input is missing or unreadable.
     """
-    asked = {"schema_version": SCHEMA_VERSION, "stage": name, "settings": settings.identity(), "inputs": _fingerprints(inputs)}
+    asked = _asked(name, settings, inputs)
+    with _locked(folder, wait_s=0):
+        _refuse_parts(folder)
+        stage = _begin(folder, name, asked)
+        with _log_to(folder / LOG):
+            try:
+                yield stage
+            finally:
+                if not stage.finished:
+                    stage._add_seconds()
+                    write_json(folder / BEGUN, stage._begun)
+
+
+@contextmanager
+def open_part(folder: Path, name: str, settings: StageSettings, inputs: Mapping[str, Path], *, part: str) -> Iterator[Stage]:
+    """Begin or join a stage of which several processes make a part each; ``part`` names this one's, fit for a file name.
+
+    Parts work side by side; :func:`open_stage` is refused meanwhile, and they are refused while it is open.
+
+    Raises:
+        StaleStageError: as :func:`open_stage`.
+        ResourceError: as :func:`open_stage`, or if the same part is being made.
+        InputError: as :func:`open_stage`.
+    """
+    asked = _asked(name, settings, inputs)
+    with ExitStack() as closing:
+        with _locked(folder, wait_s=_PART_WAITS_S):
+            stage = _begin(folder, name, asked)
+            closing.enter_context(_exclusive(folder / PARTS / f"{part}.lock", folder, wait_s=0))
+        closing.enter_context(_log_to(folder / LOG))
+        before = stage._begun["seconds"]
+        try:
+            yield stage
+        finally:
+            stage._add_seconds()
+            with _locked(folder, wait_s=_PART_WAITS_S):
+                if not stage.finished:
+                    begun = read_json(folder / BEGUN)
+                    spent = stage._begun["seconds"] - before
+                    write_json(folder / BEGUN, {**begun, "seconds": round(begun["seconds"] + spent, 3)})
+
+
+def known_parts(folder: Path) -> list[str]:
+    """Return the names of the parts of a stage that were ever begun, in order."""
+    return sorted(path.stem for path in (folder / PARTS).glob("*.lock"))
+
+
+def _asked(name: str, settings: StageSettings, inputs: Mapping[str, Path]) -> dict[str, Any]:
+    return {"schema_version": SCHEMA_VERSION, "stage": name, "settings": settings.identity(), "inputs": _fingerprints(inputs)}
+
+
+@contextmanager
+def _locked(folder: Path, *, wait_s: float) -> Iterator[None]:
+    """Hold the stage's folder, which is made if need be; what goes wrong with its disk becomes a :class:`ResourceError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "stage.lock", timeout=0)
-        with lock:
-            yield from _locked(folder, name, asked)
-    except Timeout as error:
-        raise ResourceError(
-            "another process is working in this folder", where=str(folder), remedy="wait for it, or choose another --out"
-        ) from error
+        with _exclusive(folder / "stage.lock", folder, wait_s=wait_s):
+            yield
     except OSError as error:
         raise as_resource_error(error, folder) from error
 
 
-def _locked(folder: Path, name: str, asked: dict[str, Any]) -> Iterator[Stage]:
+@contextmanager
+def _exclusive(path: Path, folder: Path, *, wait_s: float) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=wait_s)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        what = "another process is working in this folder" + ("" if path.parent == folder else f" on part {path.stem}")
+        raise ResourceError(what, where=str(folder), remedy="wait for it, or choose another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _refuse_parts(folder: Path) -> None:
+    for path in sorted((folder / PARTS).glob("*.lock")):
+        with _exclusive(path, folder, wait_s=0):
+            pass
+
+
+def _begin(folder: Path, name: str, asked: dict[str, Any]) -> Stage:
     begun_path, manifest_path = folder / BEGUN, folder / MANIFEST
     known = manifest_path if manifest_path.exists() else begun_path if begun_path.exists() else None
     if known is None:
@@ -106,14 +180,7 @@ def _locked(folder: Path, name: str, asked: dict[str, Any]) -> Iterator[Stage]:
             write_json(begun_path, begun)
         refuse_stale(folder, begun, asked)
         begun = {key: begun[key] for key in (*asked, "seconds")}
-    stage = Stage(folder, name, finished=known == manifest_path, _begun=begun)
-    with _log_to(folder / LOG):
-        try:
-            yield stage
-        finally:
-            if not stage.finished:
-                stage._add_seconds()
-                write_json(begun_path, stage._begun)
+    return Stage(folder, name, finished=known == manifest_path, _begun=begun)
 
 
 def refuse_stale(folder: Path, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
@@ -164,11 +231,17 @@ def read_manifest(folder: Path, name: str | None = None) -> dict[str, Any]:
 
 def retire(folder: Path) -> Path:
     """Move a stage's folder aside to the first free name ``folder.1``, ``folder.2`` ... and return that name."""
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
-        number += 1
+    aside = folder.with_name(f"{folder.name}.{len(retired(folder)) + 1}")
     folder.rename(aside)
     return aside
+
+
+def retired(folder: Path) -> list[Path]:
+    """Return the folders that :func:`retire` moved aside, the newest first."""
+    found: list[Path] = []
+    while (aside := folder.with_name(f"{folder.name}.{len(found) + 1}")).exists():
+        found.append(aside)
+    return found[::-1]
 
 
 def _fingerprints(inputs: Mapping[str, Path]) -> dict[str, str]:

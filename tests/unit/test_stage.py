@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cgeartheye.errors import DataError, ResourceError, StaleStageError
 from cgeartheye.settings.base import NOT_IDENTITY, Settings, StageSettings, UserPath
-from cgeartheye.stage import open_stage, read_manifest, retire
+from cgeartheye.stage import known_parts, open_part, open_stage, read_manifest, retire, retired
 
 
 class _Inner(Settings):
@@ -99,12 +99,47 @@ def test_two_processes_never_work_in_one_folder(tmp_path: Path, source: Path) ->
         _make(folder, _Example(), source)
 
 
+def test_parts_work_side_by_side_and_keep_the_whole_away(tmp_path: Path, source: Path) -> None:
+    folder = tmp_path / "out"
+    asked = ("example", _Example(), {"source": source})
+    with open_part(folder, *asked, part="1-of-2"):
+        with open_part(folder, *asked, part="2-of-2"):
+            (folder / "piece.txt").write_text("one of them made it")
+        with pytest.raises(ResourceError, match="on part 1-of-2"), open_stage(folder, *asked):
+            pass
+        with pytest.raises(ResourceError, match="on part 1-of-2"), open_part(folder, *asked, part="1-of-2"):
+            pass
+        with pytest.raises(StaleStageError, match="rate"), open_part(folder, "example", _Example(rate=0.1), {}, part="2-of-2"):
+            pass
+    assert known_parts(folder) == ["1-of-2", "2-of-2"]
+    assert _make(folder, _Example(), source)
+    assert list(read_manifest(folder)["outputs"]) == ["piece.txt", "result.txt"]
+
+
+def test_a_part_of_a_finished_stage_has_nothing_to_do(tmp_path: Path, source: Path) -> None:
+    folder = tmp_path / "out"
+    _make(folder, _Example(), source)
+    with open_part(folder, "example", _Example(), {"source": source}, part="1-of-2") as stage:
+        assert stage.finished
+    assert not (folder / "stage.json").read_text().count("null")
+
+
+def test_the_seconds_of_all_parts_are_added(tmp_path: Path, source: Path) -> None:
+    folder = tmp_path / "out"
+    for part in ("1-of-2", "2-of-2"):
+        with open_part(folder, "example", _Example(), {"source": source}, part=part) as stage:
+            stage._clock -= 10
+    assert _make(folder, _Example(), source)
+    assert 20 <= read_manifest(folder)["seconds"] < 30
+
+
 def test_redo_keeps_the_old_folder(tmp_path: Path, source: Path) -> None:
     folder = tmp_path / "out"
     _make(folder, _Example(), source)
     assert retire(folder).name == "out.1"
     _make(folder, _Example(), source)
     assert retire(folder).name == "out.2"
+    assert [aside.name for aside in retired(folder)] == ["out.2", "out.1"]
 
 
 def test_a_manifest_of_another_version_or_stage_is_refused(tmp_path: Path, source: Path) -> None:

@@ -11,17 +11,19 @@ from typing import Final
 import numpy as np
 
 from cgeartheye.curation.candidates import Candidates, find_candidates, outside_hold_out
+from cgeartheye.curation.parts import cut_list
 from cgeartheye.curation.places import PlaceBlock, Spot
 from cgeartheye.curation.strata import Described, cells_table, describe_cells, draw_cells
 from cgeartheye.curation.zonal import Cells
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.cells import CellGrid, split
+from cgeartheye.geometry.curve import along_curve
 from cgeartheye.progress import Progress
 from cgeartheye.rasters.scenes import Scene, read_scenes
+from cgeartheye.seeding import derive
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.writer import write_table
 
-PLACES_PER_PIECE: Final = 16
 CATALOG_NAME: Final = "catalog.parquet"
 
 
@@ -98,7 +100,7 @@ def _refuse_disjoint(found: Candidates, scenes: Sequence[Scene], settings: Curat
 def _blocks(
     chosen: Candidates, cells: Cells, described: Described, scenes: Sequence[Scene], common: tuple[CurateSettings, float]
 ) -> list[PlaceBlock]:
-    """Cut places, in order of cell, into blocks that know only the scenes they need."""
+    """Cut places, in an order that keeps neighbours together, into blocks that know only the scenes they need."""
     settings, gsd_m = common
     strata = described.strata
     at = np.searchsorted(cells.ids, chosen.cells)
@@ -120,8 +122,13 @@ def _blocks(
                 scenes=chosen.scenes[i],
             )
         )
-    blocks = [spots[i : i + PLACES_PER_PIECE] for i in range(0, len(spots), PLACES_PER_PIECE)]
+    order = np.lexsort((chosen.slots, chosen.cells, along_curve(chosen.lon, chosen.lat)))
+    blocks = cut_list([spots[i] for i in order], settings.work.piece_places, _number_of)
     return [PlaceBlock(tuple(block), _needed(block, scenes), settings, gsd_m) for block in blocks]
+
+
+def _number_of(spot: Spot) -> int:
+    return derive(0, "end of a piece", spot.cell)
 
 
 def _needed(block: Sequence[Spot], scenes: Sequence[Scene]) -> dict[int, Scene]:

@@ -22,25 +22,27 @@ from cgeartheye.shards.reader import decode_chip, read_rows
 Features = NDArray[np.float32]
 
 
-def embed(folder: Path, out: Path, settings: CurateSettings, workers: Workers) -> tuple[Features, dict[str, Any]]:
-    """Embed every place of a folder of pieces, piece by piece; pieces that ``out`` holds already are not embedded again.
+def embed_pieces(parts: Sequence[Path], out: Path, settings: CurateSettings, workers: Workers) -> dict[str, Any]:
+    """Embed every place of the pieces whose index parts are ``parts``; those that ``out`` holds already are left as they are.
 
-    Returns: (P, d) float32 rows of unit length in order of piece and place, and what made them (name, fingerprint,
-        licence, readout, size), for manifest and report.
+    Returns: what made the features (name, fingerprint, licence, readout, size), for manifest and report.
     """
-    parts = sorted((folder / "parts").glob("*.parquet"))
-    todo = [part for part in parts if not features_of(part, out).exists()]
-    done = len(parts) - len(todo)
     if settings.embedding.backbone == "colour":
-        entries = [(part, out) for part in todo]
-        workers.run(_embed_colour, entries, title="embeddings", done=done)
-        made: dict[str, Any] = {"backbone": "colour", "readout": "root of the joint 8 x 8 x 8 colour histogram"}
-    else:
-        # loaded by name, so that a curation by colour and the processes that cut chips never load torch
-        module = importlib.import_module("cgeartheye.curation.backbone_embedding")
-        made = module.embed_with_backbone(todo, out, settings, progress=workers.progress, done=done)
+        made = [features_of(part, out) for part in parts]
+        workers.run(_embed_colour, made, lambda number: (parts[number], out), title="embeddings")
+        return {"backbone": "colour", "readout": "root of the joint 8 x 8 x 8 colour histogram"}
+    # loaded by name, so that a curation by colour and the processes that cut chips never load torch
+    module = importlib.import_module("cgeartheye.curation.backbone_embedding")
+    mine = [parts[number] for number in workers.mine(len(parts))]
+    todo = [part for part in mine if not features_of(part, out).exists()]
+    said: dict[str, Any] = module.embed_with_backbone(todo, out, settings, progress=workers.progress, done=len(mine) - len(todo))
+    return said
+
+
+def read_features(parts: Sequence[Path], out: Path) -> Features:
+    """Return the features (P, d) float32 of all places, rows of unit length, in order of piece and place."""
     features = [np.load(features_of(part, out), allow_pickle=False) for part in parts]
-    return np.concatenate([block for block in features if len(block)]), made
+    return np.concatenate([block for block in features if len(block)])
 
 
 def features_of(part: Path, out: Path) -> Path:

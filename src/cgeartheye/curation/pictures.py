@@ -16,16 +16,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cgeartheye.curation.filtering import encode_jpeg, fault_of, kind_of, quality_columns
+from cgeartheye.curation.parts import cut_list
 from cgeartheye.curation.pieces import Piece
 from cgeartheye.errors import DataError
 from cgeartheye.metrics.quality import measure_quality
-from cgeartheye.seeding import hash_share
+from cgeartheye.seeding import derive, hash_share
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.format import Chip, Place
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP")
-PICTURES_PER_PIECE: Final = 256
+PICTURES_PER_PLACE: Final = 8
+"""Plain pictures that make about as much work as one place of an archive with its dates."""
 _MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 """Eight-bit modes of Pillow; others need a stretch that plain pictures do not name."""
 _LEAST_PX: Final = 32
@@ -63,8 +65,8 @@ def find_pictures(root: Path, settings: CurateSettings) -> Found:
         raise DataError(
             f"none of {len(names)} pictures is in the part {settings.split.part!r}", where=str(root), remedy="change curate.split"
         )
-    blocks = [tuple(part[i : i + PICTURES_PER_PIECE]) for i in range(0, len(part), PICTURES_PER_PIECE)]
-    return Found([PictureTask(block, settings) for block in blocks], len(names), len(part))
+    blocks = cut_list(part, settings.work.piece_places * PICTURES_PER_PLACE, lambda name: derive(0, "end of a piece", name))
+    return Found([PictureTask(tuple(block), settings) for block in blocks], len(names), len(part))
 
 
 def in_part(name: str, settings: CurateSettings) -> bool:

@@ -6,12 +6,14 @@ shard, is known only when all have been looked at. The folder of pieces is itsel
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
@@ -20,7 +22,8 @@ from typing import Any, Self, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cgeartheye.errors import ResourceError
+from cgeartheye.curation.parts import Part
+from cgeartheye.errors import InputError, ResourceError
 from cgeartheye.files import read_json, write_json
 from cgeartheye.progress import Progress
 from cgeartheye.shards.format import INDEX_NAME, INDEX_SCHEMA, SHARD_FOLDER, Place, shard_name
@@ -61,43 +64,64 @@ class Pieces:
 
 
 class Workers:
-    """Processes of one stage, started when first needed and kept for all its steps; a context manager.
+    """Where the pieces of a stage are made: this process, processes beside it, or a Ray cluster; a context manager.
+
+    Processes and connection are begun when first needed and kept for all steps of the stage.
 
     Args:
         count: processes; 0 or 1 works in this one.
-        progress: told of every finished task.
+        progress: told of every finished piece.
+        part: make only these pieces of every list; None: all.
+        cluster: address of a Ray cluster that takes the place of the processes.
     """
 
-    def __init__(self, count: int, progress: Progress) -> None:
+    def __init__(self, count: int, progress: Progress, *, part: Part | None = None, cluster: str | None = None) -> None:
         self.progress = progress
+        self.part = part
         self._count = count
+        self._cluster = cluster
+        self._run_on_cluster: Callable[..., Iterator[None]] | None = None
         self._pool: ProcessPoolExecutor | None = None
+        self._closing = ExitStack()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._closing.close()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def run(self, work: Callable[..., None], todo: Sequence[tuple[Any, ...]], *, title: str, done: int = 0) -> None:
-        """Call ``work(*arguments)`` for every entry of ``todo``, in any order.
+    def mine(self, total: int) -> range:
+        """Return the numbers (from 0) of the pieces of a list that are made here."""
+        return range(total) if self.part is None else self.part.numbers(total)
+
+    def run(
+        self, work: Callable[..., None], made: Sequence[Path], arguments: Callable[[int], tuple[Any, ...]], *, title: str
+    ) -> None:
+        """Make every piece of a list that is made here and not there yet, in any order.
 
         Args:
-            work: a module-level function.
-            todo: picklable arguments.
+            work: a module-level function that writes a piece; what it writes depends on its arguments alone.
+            made: the file that each piece writes last: it exists if and only if the piece is whole.
+            arguments: gives those of ``work``, picklable, for the piece of a number when its turn comes, so that a million
+                do not lie in memory.
             title: of the progress bar.
-            done: tasks that an earlier run finished.
 
         Raises:
-            ResourceError: if a process was killed from outside.
+            ResourceError: if a process was killed from outside, or the cluster is lost.
         """
-        with self.progress.task(title, len(todo) + done, done) as advance:
-            for _ in self._finished(work, todo):
+        mine = self.mine(len(made))
+        todo = [number for number in mine if not made[number].exists()]
+        with self.progress.task(title, len(mine), len(mine) - len(todo)) as advance:
+            for _ in self._finished(work, (arguments(number) for number in todo), len(todo)):
                 advance(1)
 
-    def _finished(self, work: Callable[..., None], todo: Sequence[tuple[Any, ...]]) -> Iterator[None]:
-        if self._count <= 1 or len(todo) < 2:
+    def _finished(self, work: Callable[..., None], todo: Iterable[tuple[Any, ...]], number: int) -> Iterator[None]:
+        if number and self._cluster is not None:
+            yield from self._on_cluster(self._cluster)(work, todo)
+            return
+        if self._count <= 1 or number < 2:
             for arguments in todo:
                 work(*arguments)
                 yield
@@ -113,6 +137,17 @@ class Workers:
                 remedy="set fewer curate.workers and repeat the command; finished pieces are kept",
             ) from error
 
+    def _on_cluster(self, address: str) -> Callable[..., Iterator[None]]:
+        if self._run_on_cluster is None:
+            try:
+                module = importlib.import_module("cgeartheye.curation.cluster")  # Ray is an extra
+            except ModuleNotFoundError as error:
+                remedy = "install it with the extra `cluster`: pip install 'cgeartheye[cluster]'"
+                raise InputError(f"needs {error.name}, which is not installed", where="--cluster", remedy=remedy) from error
+            self._closing.enter_context(module.connected(address))
+            self._run_on_cluster = module.finished_on_cluster
+        return self._run_on_cluster
+
 
 def _end_with_parent() -> None:
     """Let this worker end when its parent is killed, which otherwise leaves it waiting for work for ever."""
@@ -127,7 +162,7 @@ def _watch(sentinel: int) -> None:
 
 
 def _in_flight(
-    pool: ProcessPoolExecutor, work: Callable[..., None], todo: Sequence[tuple[Any, ...]], *, limit: int
+    pool: ProcessPoolExecutor, work: Callable[..., None], todo: Iterable[tuple[Any, ...]], *, limit: int
 ) -> Iterator[None]:
     waiting: set[Future[None]] = set()
     for arguments in todo:
@@ -141,8 +176,8 @@ def _in_flight(
         yield future.result()
 
 
-def cut_pieces(make: Callable[[Task], Piece], tasks: Sequence[Task], folder: Path, *, workers: Workers, title: str) -> Pieces:
-    """Make every piece that ``folder`` does not hold yet, then index them all.
+def cut_pieces(make: Callable[[Task], Piece], tasks: Sequence[Task], folder: Path, *, workers: Workers, title: str) -> None:
+    """Make every piece that is made here and that ``folder`` does not hold yet.
 
     Args:
         make: a module-level function; its result depends on the task alone.
@@ -151,16 +186,22 @@ def cut_pieces(make: Callable[[Task], Piece], tasks: Sequence[Task], folder: Pat
         workers: make the pieces.
         title: of the progress bar.
     """
-    todo = [(make, task, folder, number) for number, task in enumerate(tasks) if not _note(folder, number).exists()]
-    workers.run(_store, todo, title=title, done=len(tasks) - len(todo))
-    notes = [read_json(_note(folder, number)) for number in range(len(tasks))]
+    made = [note_path(folder, number) for number in range(len(tasks))]
+    workers.run(_store, made, lambda number: (make, tasks[number], folder, number), title=title)
+
+
+def gather_pieces(folder: Path, count: int) -> Pieces:
+    """Index the ``count`` pieces of ``folder``, all of which are there, and add up what they say."""
+    rejected: list[dict[str, Any]] = []
     counts: dict[str, int] = {}
-    for note in notes:
+    for number in range(count):
+        note = read_json(note_path(folder, number))
+        rejected += note["rejected"]
         for key, value in note["counts"].items():
             counts[key] = counts.get(key, 0) + value
     if not (folder / INDEX_NAME).exists():
-        write_index(folder, [pq.read_table(_part(folder, number)) for number in range(len(tasks))])
-    return Pieces(folder, [row for note in notes for row in note["rejected"]], counts)
+        write_index(folder, [pq.read_table(part_path(folder, number)) for number in range(count)])
+    return Pieces(folder, rejected, counts)
 
 
 def _store(make: Callable[[Task], Piece], task: Task, folder: Path, number: int) -> None:
@@ -168,14 +209,16 @@ def _store(make: Callable[[Task], Piece], task: Task, folder: Path, number: int)
     rows = INDEX_SCHEMA.empty_table()
     if piece.places:
         rows = write_shard(folder / SHARD_FOLDER / shard_name(number), piece.places)
-    write_table(_part(folder, number), rows)
+    write_table(part_path(folder, number), rows)
     # the note comes last: a piece with a note is whole
-    write_json(_note(folder, number), {"rejected": [dict(row) for row in piece.rejected], "counts": dict(piece.counts)})
+    write_json(note_path(folder, number), {"rejected": [dict(row) for row in piece.rejected], "counts": dict(piece.counts)})
 
 
-def _part(folder: Path, number: int) -> Path:
+def part_path(folder: Path, number: int) -> Path:
+    """Return where the index rows of a piece are."""
     return folder / "parts" / f"{number:06d}.parquet"
 
 
-def _note(folder: Path, number: int) -> Path:
+def note_path(folder: Path, number: int) -> Path:
+    """Return the file that a piece writes last: what was rejected, and its counts."""
     return folder / "notes" / f"{number:06d}.json"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from cgeartheye.curation.archive import begin_archive
-from cgeartheye.curation.embedding import embed
+from cgeartheye.curation.distribution import write_distributions
+from cgeartheye.curation.embedding import embed_pieces, features_of, read_features
+from cgeartheye.curation.gallery import write_gallery
+from cgeartheye.curation.parts import Part
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
-from cgeartheye.curation.pieces import Pieces, Workers, cut_pieces
+from cgeartheye.curation.pieces import Piece, Workers, cut_pieces, gather_pieces, part_path
 from cgeartheye.curation.places import cut_places
+from cgeartheye.curation.reuse import chips_folder, features_folder, note_pieces, put_away, take_over, work_folder
 from cgeartheye.curation.selection import Selection, select_places
 from cgeartheye.curation.storing import Store, note_embeddings, store_places
 from cgeartheye.curation.tables import write_places, write_rejected
@@ -23,9 +27,8 @@ from cgeartheye.files import write_json
 from cgeartheye.progress import SILENT, Progress
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.writer import write_table
-from cgeartheye.stage import open_stage
+from cgeartheye.stage import known_parts, open_part, open_stage
 
-_WORK = ".work"
 _LAYERS = ("catalog", "land_cover", "elevation", "regions", "hold_out")
 
 
@@ -33,23 +36,33 @@ def curate(settings: CurateSettings, out: Path, *, progress: Progress = SILENT) 
     """Draw places, cut and check their chips, balance them over clusters and write shards.
 
     ``out`` receives ``shards/``, ``index.parquet``, ``embeddings/``, ``places.parquet``, ``clusters.parquet``,
-    ``rejected.parquet``, ``funnel.json`` and, for an archive, ``cells.parquet`` and ``strata.parquet``. While it works,
-    a hidden folder holds the chips of all places, so that the disk needs room for them twice.
+    ``balance.parquet``, ``gallery.parquet``, ``rejected.parquet``, ``funnel.json`` and, for an archive, ``cells.parquet``
+    and ``strata.parquet``. While it works, a hidden folder holds the chips of all places, so that the disk needs room for
+    them twice.
+
+    With ``settings.work.part`` only some of the chips are cut and embedded, and the stage stays unfinished; any number of
+    parts may work in ``out`` at once.
 
     Returns: ``out``.
 
     Raises:
         InputError: if neither a catalogue nor a folder of pictures is given, or it cannot be read.
         DataError: if no place can be used; the message counts what was lost where.
-        ResourceError: if the disk is full or a process was killed.
+        ResourceError: if the disk is full, a process was killed, or others work in ``out``.
     """
-    with open_stage(out, "curate", settings, _inputs(settings)) as stage:
-        work = out / _WORK
-        if not stage.finished:
-            _remove_torn(out)
-            with Workers(settings.workers, progress) as workers:
-                stage.finish(_curate(settings, out, work, workers))
-        shutil.rmtree(work, ignore_errors=True)
+    work = settings.work
+    part = None if work.part is None else Part.parse(work.part)
+    with Workers(settings.workers, progress, part=part, cluster=work.cluster) as workers:
+        if part is not None:
+            with open_part(out, "curate", settings, _inputs(settings), part=part.key) as stage:
+                if not stage.finished:
+                    _curate_part(settings, out, workers, part)
+            return out
+        with open_stage(out, "curate", settings, _inputs(settings)) as stage:
+            if not stage.finished:
+                _remove_torn(out)
+                stage.finish(_curate(settings, out, workers))
+            put_away(out, keep=work.keep_pieces)
     return out
 
 
@@ -73,8 +86,67 @@ def _remove_torn(out: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _curate(settings: CurateSettings, out: Path, work: Path, workers: Workers) -> dict[str, Any]:
-    pieces, funnel = _cut(settings, out, work / "chips", workers)
+@dataclass(frozen=True)
+class _Plan:
+    """The list of pieces of a run, the same in every process: what makes them, from what, under which title."""
+
+    make: Callable[[Any], Piece]
+    tasks: Sequence[Any]
+    title: str
+    counts: Mapping[str, int]
+
+
+def _plan(settings: CurateSettings, out: Path, progress: Progress) -> _Plan:
+    if settings.source == "images" and settings.images is not None:
+        found = find_pictures(settings.images, settings)
+        progress.say(f"{found.n_found} pictures found, {found.n_part} in the part {settings.split.part!r}")
+        return _Plan(cut_pictures, found.tasks, "pictures", {"found": found.n_found, "in_part": found.n_part})
+    drawn = begin_archive(settings, out, progress)
+    return _Plan(cut_places, drawn.tasks, "places", drawn.counts)
+
+
+def _make_pieces(plan: _Plan, settings: CurateSettings, out: Path, workers: Workers) -> dict[str, Any]:
+    """Cut and embed every piece that is made here; return what made the embeddings."""
+    take_over(plan.tasks, settings, out, workers)
+    cut_pieces(plan.make, plan.tasks, chips_folder(out), workers=workers, title=plan.title)
+    return embed_pieces(_parts(plan, out), features_folder(out), settings, workers)
+
+
+def _parts(plan: _Plan, out: Path) -> list[Path]:
+    return [part_path(chips_folder(out), number) for number in range(len(plan.tasks))]
+
+
+def _curate_part(settings: CurateSettings, out: Path, workers: Workers, part: Part) -> None:
+    plan = _plan(settings, out, workers.progress)
+    _make_pieces(plan, settings, out, workers)
+    mine = len(workers.mine(len(plan.tasks)))
+    left = _missing(plan, out)
+    others = f"{len(left)} of other parts are still to be made" if left else "all others are there"
+    said = f"part {part}: its {mine} of {len(plan.tasks)} pieces are cut and embedded, {others}"
+    workers.progress.say(f"{said}; the command without --part does the rest")
+
+
+def _missing(plan: _Plan, out: Path) -> list[int]:
+    return [number for number, path in enumerate(_parts(plan, out)) if not features_of(path, features_folder(out)).exists()]
+
+
+def _tell_missing_parts(plan: _Plan, out: Path, progress: Progress) -> None:
+    """Say which parts of an array did not do all they had to, before their pieces are made here."""
+    parts = known_parts(out)
+    missing = _missing(plan, out)
+    if not parts or not missing:
+        return
+    n = int(parts[0].rsplit("-", 1)[-1])
+    names = ", ".join(f"{i + 1}/{n}" for i in sorted({number % n for number in missing}))
+    progress.say(f"{len(missing)} of {len(plan.tasks)} pieces are missing, those of the parts {names}; they are made here")
+
+
+def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, Any]:
+    plan = _plan(settings, out, workers.progress)
+    _tell_missing_parts(plan, out, workers.progress)
+    embedding = _make_pieces(plan, settings, out, workers)
+    pieces = gather_pieces(chips_folder(out), len(plan.tasks))
+    funnel = {**plan.counts, **pieces.counts}
     rows = pieces.rows
     names = rows.filter(pa.compute.equal(rows["date_index"], 0))["place"].to_pylist()
     write_rejected(out, pieces.rejected)
@@ -83,25 +155,18 @@ def _curate(settings: CurateSettings, out: Path, work: Path, workers: Workers) -
     if not names:
         write_json(out / "funnel.json", {"schema_version": 1, "steps": funnel})
         raise _nothing_left(settings, funnel)
-    features, made = embed(work / "chips", work / "features", settings, workers)
+    note_pieces(plan.tasks, settings, out)
+    features = read_features(_parts(plan, out), features_folder(out))
     selection = select_places(names, features, settings.clusters, seed=settings.seed)
-    store = Store(work / "chips", work, out, settings.shard_mb)
+    store = Store(chips_folder(out), work_folder(out), out, settings.shard_mb)
     shards = store_places(rows, selection, features, store, workers)
-    note_embeddings(out, made, features.shape[1])
+    note_embeddings(out, embedding, features.shape[1])
     write_places(out, rows, selection, archive=settings.source == "archive")
     write_table(out / "clusters.parquet", selection.table)
-    return _summary(out, rows, selection, {**funnel, "kept": int(selection.kept.sum())}, {"embedding": made, "shards": shards})
-
-
-def _cut(settings: CurateSettings, out: Path, folder: Path, workers: Workers) -> tuple[Pieces, dict[str, int]]:
-    if settings.source == "images" and settings.images is not None:
-        found = find_pictures(settings.images, settings)
-        workers.progress.say(f"{found.n_found} pictures found, {found.n_part} in the part {settings.split.part!r}")
-        pieces = cut_pieces(cut_pictures, found.tasks, folder, workers=workers, title="pictures")
-        return pieces, {"found": found.n_found, "in_part": found.n_part, **pieces.counts}
-    drawn = begin_archive(settings, out, workers.progress)
-    pieces = cut_pieces(cut_places, drawn.tasks, folder, workers=workers, title="places")
-    return pieces, {**drawn.counts, **pieces.counts}
+    write_distributions(out, rows, selection, settings)
+    write_gallery(out, chips_folder(out), rows, selection, seed=settings.seed)
+    funnel["kept"] = int(selection.kept.sum())
+    return _summary(out, rows, selection, funnel, {"embedding": embedding, "shards": shards})
 
 
 def _nothing_left(settings: CurateSettings, funnel: Mapping[str, int]) -> DataError:

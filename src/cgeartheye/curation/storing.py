@@ -52,15 +52,14 @@ def store_places(rows: pa.Table, selection: Selection, features: NDArray[np.floa
     lengths = rows["length"].to_numpy()
     sizes = [lengths[starts[i] : ends[i]].tolist() for i in selection.order]
     plan = plan_shards(sizes, round(store.shard_mb * BYTES_PER_MB))
-    todo = []
-    for number, members in enumerate(plan):
-        if _part(store, number).exists():
-            continue
-        chosen = selection.order[members.start : members.stop]
+
+    def shard(number: int) -> tuple[Any, ...]:
+        chosen = selection.order[plan[number].start : plan[number].stop]
         positions = np.concatenate([np.arange(starts[i], ends[i]) for i in chosen])
         clusters = [int(selection.clusters[i]) for i in chosen]
-        todo.append((store, number, rows.take(positions), clusters, features[chosen].astype(np.float16)))
-    workers.run(_store_shard, todo, title="shards", done=len(plan) - len(todo))
+        return store, number, rows.take(positions), clusters, features[chosen].astype(np.float16)
+
+    workers.run(_store_shard, [_part(store, number) for number in range(len(plan))], shard, title="shards")
     write_index(store.out, [pq.read_table(_part(store, number)) for number in range(len(plan))])
     return len(plan)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,16 +20,31 @@ _NUMBER: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d+\.\d+|\b\d{1,2}\b")
 
 @dataclass(frozen=True)
 class Balance:
-    """Whole numbers by category (equal lengths): what there was, what was drawn, what was kept in the end."""
+    """How one measure is distributed, step by step: whole numbers by category, a row a step that is known.
+
+    Args:
+        categories: (n,) names, in the order of the file.
+        edges: (n,) of (low, high) of a bin, or (None, None).
+        steps: name of each step and its (n,) counts: available, drawn, good, kept.
+    """
 
     categories: tuple[str, ...]
-    available: tuple[int, ...]
-    drawn: tuple[int, ...]
-    kept: tuple[int, ...]
+    edges: tuple[tuple[float | None, float | None], ...]
+    steps: tuple[tuple[str, tuple[int, ...]], ...]
 
-    def shares(self) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-        """Return the three rows as shares in [0, 1] of their own sums; a row without any is all zero."""
-        return _shares(self.available), _shares(self.drawn), _shares(self.kept)
+    @property
+    def shares(self) -> tuple[tuple[float, ...], ...]:
+        """The steps as shares in [0, 1] of their own sums; a step without any is all zero."""
+        return tuple(_shares(counts) for _, counts in self.steps)
+
+    def head(self, most: int) -> Balance:
+        """Return at most ``most`` categories: the rest, if any, are added up as one called ``n others``."""
+        if len(self.categories) <= most:
+            return self
+        few = most - 1
+        names = (*self.categories[:few], f"{len(self.categories) - few} others")
+        steps = tuple((name, (*counts[:few], sum(counts[few:]))) for name, counts in self.steps)
+        return Balance(names, (*self.edges[:few], (None, None)), steps)
 
 
 def _shares(counts: Sequence[int]) -> tuple[float, ...]:
@@ -38,17 +52,50 @@ def _shares(counts: Sequence[int]) -> tuple[float, ...]:
     return tuple(c / total if total else 0.0 for c in counts)
 
 
-def balance(available: Sequence[Any], drawn: Sequence[Any], kept: Sequence[Any]) -> Balance:
-    """Return how often each category occurs among cells available, places drawn and places kept, in order of the first.
+STEPS: Final = ("available", "drawn", "good", "kept")
 
-    Raises:
-        DataError: if nothing was available.
+
+def read_balance(columns: Mapping[str, NDArray[Any]]) -> dict[str, Balance]:
+    """Return the measures of ``balance.parquet`` by name, each with the steps that it counts.
+
+    Args:
+        columns: ``measure, name, low, high`` and the four steps, all (n,); a step that a measure lacks is missing in its rows.
     """
-    before, middle, after = (Counter(map(named, values)) for values in (available, drawn, kept))
-    if not before:
-        raise DataError("no cell was available")
-    order = sorted({*before, *middle, *after}, key=lambda name: (-before[name], name))
-    return Balance(tuple(order), *(tuple(counts[name] for name in order) for counts in (before, middle, after)))
+    found: dict[str, Balance] = {}
+    for measure in dict.fromkeys(columns["measure"].tolist()):
+        rows = np.flatnonzero(columns["measure"] == measure)
+        edges = tuple((_edge(columns["low"][i]), _edge(columns["high"][i])) for i in rows)
+        steps = tuple(
+            (step, tuple(int(columns[step][i]) for i in rows))
+            for step in STEPS
+            if not any(unknown(columns[step][i]) for i in rows)
+        )
+        found[str(measure)] = Balance(tuple(named(columns["name"][i]) for i in rows), edges, steps)
+    return found
+
+
+def _edge(value: object) -> float | None:
+    return None if unknown(value) else float(value)  # type: ignore[arg-type]  # a number, as it is not missing
+
+
+@dataclass(frozen=True)
+class Evenness:
+    """How even one step is: categories that have any, exp(entropy), and their share of those that exist anywhere."""
+
+    step: str
+    present: int
+    effective: float
+    coverage: float
+
+
+def evenness(measure: Balance) -> tuple[Evenness, ...]:
+    """Return the evenness of every step; coverage is against the categories that any step has."""
+    exist = sum(any(counts[i] for _, counts in measure.steps) for i in range(len(measure.categories)))
+    rows = []
+    for step, counts in measure.steps:
+        present = sum(count > 0 for count in counts)
+        rows.append(Evenness(step, present, effective(np.asarray(counts, np.int64)), present / exist if exist else 0.0))
+    return tuple(rows)
 
 
 def named(value: object) -> str:

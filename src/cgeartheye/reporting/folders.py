@@ -83,6 +83,18 @@ def read_columns(path: Path, required: Sequence[str], optional: Sequence[str] = 
     return {name: _array(table.column(name)) for name in names}
 
 
+def column_names(path: Path) -> list[str]:
+    """Return the names of a Parquet file's columns.
+
+    Raises:
+        DataError: if the file is absent or broken.
+    """
+    try:
+        return list(pq.read_schema(path).names)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path.name} is absent or cannot be read", where=f"{path} ({error})") from error
+
+
 def _array(column: Any) -> NDArray[Any]:  # noqa: ANN401 - pyarrow is untyped
     if pa.types.is_nested(column.type) or pa.types.is_decimal(column.type):
         values = np.empty(len(column), dtype=object)

@@ -45,6 +45,20 @@ def read_picture(path: Path, longest_px: int, *, alt: str, sharp: bool = False) 
     return _encoded(_shrunk(image, longest_px, Image.Resampling.LANCZOS), "JPEG", alt, "", quality=JPEG_QUALITY, optimize=True)
 
 
+def thumbnail(data: bytes, longest_px: int, *, alt: str, caption: str = "") -> Picture:
+    """Return a JPEG from a table, decoded and encoded anew.
+
+    Raises:
+        DataError: if it is none.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        raise DataError("a picture of the gallery cannot be read") from error
+    return photograph(pixels, longest_px, alt=alt, caption=caption)
+
+
 def _shrunk(image: Image.Image, longest_px: int, filter_: Image.Resampling) -> Image.Image:
     longest = max(image.size)
     if longest <= longest_px:

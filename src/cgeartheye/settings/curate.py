@@ -7,6 +7,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, model_validator
 
 from cgeartheye.settings.base import NOT_IDENTITY, BackboneSpec, Settings, StageSettings, UserPath
+from cgeartheye.settings.curate_work import WorkSettings
 
 CLASSES: Final = ("forest", "grassland", "cropland", "water", "wetland", "built-up", "other")
 """The seven classes of land cover [report]; ties of a majority go to the earlier one."""
@@ -194,6 +195,8 @@ class CurateSettings(StageSettings):
     """Upper bound of a shard in MB [ours]."""
     workers: int = Field(2, ge=0, le=256, json_schema_extra=NOT_IDENTITY)
     """Processes that cut chips and write shards; 0 or 1 works in this one."""
+    work: WorkSettings = Field(WorkSettings(), json_schema_extra=NOT_IDENTITY)
+    """How the work is cut and spread over machines."""
 
     @model_validator(mode="after")
     def _source_fits(self) -> Self:

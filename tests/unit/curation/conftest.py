@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from rasterio.transform import from_origin
 from scipy import ndimage
 
 from cgeartheye.catalog import catalog
+from cgeartheye.progress import Progress
 from cgeartheye.settings.catalog import CatalogSettings
 from cgeartheye.settings.curate import CurateSettings
 
@@ -103,3 +105,33 @@ def archive_settings(archive: Path) -> Callable[..., CurateSettings]:
 def tif() -> Callable[..., Path]:
     """Write an array as GeoTIFF: path, array, west, north; see :func:`write_tif`."""
     return write_tif
+
+
+class Listener(Progress):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
+NOT_RESULTS = {"run.log", "stage.lock", "stage.json", "manifest.json"}
+
+
+@pytest.fixture
+def results_of() -> Callable[[Path], dict[str, str]]:
+    """Return the SHA-256 of every file of a stage's folder that is a result: hidden folders and what holds times are not."""
+
+    def of(folder: Path) -> dict[str, str]:
+        files = [p for p in folder.rglob("*") if p.is_file() and p.name not in NOT_RESULTS]
+        named = {p.relative_to(folder).as_posix(): p for p in files}
+        return {name: hashlib.sha256(p.read_bytes()).hexdigest() for name, p in named.items() if not name.startswith(".")}
+
+    return of

@@ -113,10 +113,10 @@ def test_shards_are_in_hashed_order(curated: Path) -> None:
     assert not (curated / ".work").exists()
 
 
-def test_processes_change_nothing(tmp_path: Path, archive_settings: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cgeartheye.curation.archive.PLACES_PER_PIECE", 24)
-    alone = curate(archive_settings(shard_mb=0.08), tmp_path / "alone")
-    many = curate(archive_settings(shard_mb=0.08, workers=2), tmp_path / "many")
+@pytest.mark.parametrize("workers", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+def test_processes_and_pieces_change_nothing(tmp_path: Path, archive_settings: Make, workers: int) -> None:
+    alone = curate(archive_settings(shard_mb=0.08, work={"piece_places": 500}), tmp_path / "alone")
+    many = curate(archive_settings(shard_mb=0.08, workers=workers, work={"piece_places": 12}), tmp_path / "many")
     assert digests(alone) == digests(many)
 
 
@@ -127,7 +127,6 @@ class _Killed(BaseException):
 def test_stopped_at_any_write_it_goes_on_to_the_same_bytes(
     tmp_path: Path, archive_settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cgeartheye.curation.archive.PLACES_PER_PIECE", 40)
     settings = archive_settings(shard_mb=0.2, places=60)
     whole = digests(curate(settings, tmp_path / "whole"))
     replace, left = Path.replace, [0]
@@ -262,11 +261,10 @@ def test_no_catalogue_is_the_users_error(tmp_path: Path) -> None:
         curate(CurateSettings(), tmp_path / "out")
 
 
-def test_a_block_without_a_good_place_is_no_obstacle(tmp_path: Path, tif: Tif, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cgeartheye.curation.archive.PLACES_PER_PIECE", 2)
+def test_a_block_without_a_good_place_is_no_obstacle(tmp_path: Path, tif: Tif) -> None:
     image = _texture()
     image[:120] = 0
-    out = curate(_archive_of(tmp_path, tif, {"s_20230201": image}), tmp_path / "out")
+    out = curate(_archive_of(tmp_path, tif, {"s_20230201": image}, work={"piece_places": 2}), tmp_path / "out")
     summary = read_manifest(out, "curate")["summary"]
     assert summary["funnel"]["places_with_too_few_dates"] > 2
     assert summary["places"] == len(ShardReader(out)) > 2

@@ -177,9 +177,9 @@ def test_names_of_places_are_unique_and_plain() -> None:
     assert [label_of(name) for name in names[:3]] == ["a", "a", None]
 
 
-def test_processes_change_nothing(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cgeartheye.curation.pictures.PICTURES_PER_PIECE", 6)
-    made = [curate(settings_for(pictures, workers=n, shard_mb=0.03), tmp_path / str(n)) for n in (0, 2)]
+def test_processes_change_nothing(pictures: Path, tmp_path: Path) -> None:
+    pieces = {"piece_places": 1}
+    made = [curate(settings_for(pictures, workers=n, shard_mb=0.03, work=pieces), tmp_path / str(n)) for n in (0, 2)]
     first, second = (
         {
             p.relative_to(out): hashlib.sha256(p.read_bytes()).hexdigest()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cgeartheye.curation.pieces import Piece, Workers, cut_pieces
+from cgeartheye.curation.parts import Part
+from cgeartheye.curation.pieces import Piece, Workers, cut_pieces, gather_pieces
 from cgeartheye.errors import ResourceError
 from cgeartheye.progress import SILENT
 from cgeartheye.shards.format import Chip, Place
@@ -16,9 +17,10 @@ def _die(number: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_worker_is_told_as_such() -> None:
+def test_a_killed_worker_is_told_as_such(tmp_path: Path) -> None:
+    made = [tmp_path / str(number) for number in range(3)]
     with Workers(2, SILENT) as workers, pytest.raises(ResourceError, match="killed"):
-        workers.run(_die, [(1,), (2,), (3,)], title="x")
+        workers.run(_die, made, lambda number: (number,), title="x")
 
 
 def _make(task: int) -> Piece:
@@ -27,13 +29,29 @@ def _make(task: int) -> Piece:
 
 
 def test_pieces_are_made_once_and_counted_together(tmp_path: Path) -> None:
-    first = cut_pieces(_make, [2, 0, 3], tmp_path, workers=Workers(1, SILENT), title="x")
+    cut_pieces(_make, [2, 0, 3], tmp_path, workers=Workers(1, SILENT), title="x")
+    first = gather_pieces(tmp_path, 3)
     assert first.rows["place"].to_pylist() == ["p2_0", "p2_1", "p3_0", "p3_1", "p3_2"]
     assert first.counts == {"read": 5, "only_2": 1, "only_0": 1, "only_3": 1}
     assert [row["place"] for row in first.rejected] == ["r2", "r0", "r3"]
-    again = cut_pieces(_refuse, [2, 0, 3], tmp_path, workers=Workers(1, SILENT), title="x")
-    assert again.rows.equals(first.rows)
+    cut_pieces(_refuse, [2, 0, 3], tmp_path, workers=Workers(1, SILENT), title="x")
+    assert gather_pieces(tmp_path, 3).rows.equals(first.rows)
 
 
 def _refuse(task: int) -> Piece:
     raise AssertionError(task)
+
+
+def _write(path: Path) -> None:
+    assert not path.exists()
+    path.write_text("made")
+
+
+def test_parts_share_a_list_without_overlap_whatever_is_there_already(tmp_path: Path) -> None:
+    made = [tmp_path / str(number) for number in range(10)]
+    made[4].write_text("of an earlier run")
+    for part in (Part(2, 3), Part(3, 3)):
+        Workers(0, SILENT, part=part).run(_write, made, lambda number: (made[number],), title="x")
+    assert [number for number in range(10) if not made[number].exists()] == [0, 3, 6, 9]
+    Workers(0, SILENT).run(_write, made, lambda number: (made[number],), title="x")
+    assert all(path.exists() for path in made)

@@ -111,6 +111,8 @@ def build_curated(folder: Path, *, places: int = 120) -> Path:
     pq.write_table(pa.concat_tables(tables), folder / "index.parquet")
     kept = rng.random(places) < np.where(clusters < 2, 0.5, 1.0)
     _curated_tables(folder, kinds, clusters, kept, counts)
+    _positions(folder, lon, lat)
+    _balance_and_gallery(folder, kinds, kept)
     settings = {"source": "archive", "embedding": {"backbone": "colour"}, "cell_m": 96, "chip_px": 128}
     finish(
         folder,
@@ -182,6 +184,48 @@ def _curated_tables(folder: Path, kinds: Any, clusters: Any, kept: Any, counts: 
     nothing = [None] * len(reasons)
     rejected = {"place": [f"r{i}" for i in range(len(reasons))], "scene": pa.array(nothing, pa.string()), "reason": reasons}
     pq.write_table(pa.table(rejected), folder / "rejected.parquet")
+
+
+def _positions(folder: Path, lon: Any, lat: Any) -> None:
+    """Put the places on the map, and the cells somewhere near."""
+    places = pq.read_table(folder / "places.parquet")
+    for name, values in (("lon", lon), ("lat", lat), ("cell", range(len(places)))):
+        places = places.append_column(name, [list(values)])
+    pq.write_table(places, folder / "places.parquet")
+    cells = pq.read_table(folder / "cells.parquet")
+    around = np.linspace(0, 1, len(cells))
+    cells = cells.append_column("lon", [WEST + SIDE * around]).append_column("lat", [SOUTH + SIDE * around[::-1]])
+    pq.write_table(cells, folder / "cells.parquet")
+
+
+def _balance_and_gallery(folder: Path, kinds: Any, kept: Any) -> None:
+    rows = []
+    for k, name in enumerate(CLASSES):
+        good = int((kinds == k).sum())
+        left = int((kept & (kinds == k)).sum())
+        rows.append({"measure": "land_cover", "name": name, "available": CELLS[k], "drawn": good, "good": good, "kept": left})
+    for k in range(3):
+        bin_ = {"low": -500.0 + 200 * k, "high": -300.0 + 200 * k, "available": 9, "drawn": 4, "good": 4, "kept": k}
+        rows.append({"measure": "elevation_bin", "name": str(k), **bin_})
+    rows += [{"measure": "seasons", "name": str(n), "low": n, "high": n, "good": 10 * n, "kept": 9 * n} for n in (1, 2, 4)]
+    rows += [{"measure": "q_std", "name": str(n), "low": float(n), "high": n + 1.0, "good": 30 - n, "kept": n} for n in range(30)]
+    types = {"measure": pa.string(), "name": pa.string(), "low": pa.float64(), "high": pa.float64()}
+    schema = pa.schema([*types.items(), *((name, pa.int64()) for name in ("available", "drawn", "good", "kept"))])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "balance.parquet")
+    shown = [(group, k, i) for k, group in enumerate(("largest", "smallest", "dropped")) for i in range(6)]
+    gallery = [
+        {
+            "group": g,
+            "cluster": k,
+            "size": 9,
+            "place": f"p{i}",
+            "kept": i % 2 == 0 and g != "dropped",
+            "jpeg": jpeg(texture(k, 1, i)),
+        }
+        for g, k, i in shown
+    ]
+    pq.write_table(pa.Table.from_pylist(gallery), folder / "gallery.parquet")
+    pq.write_table(pa.table({"cluster": [0, 1, 2], "places": [60, 50, 10], "kept": [30, 30, 10]}), folder / "clusters.parquet")
 
 
 def build_pretrained(folder: Path) -> Path:

@@ -11,24 +11,52 @@ from hypothesis import strategies as st
 
 from cgeartheye.errors import DataError
 from cgeartheye.reporting.archive import MOST_GROUPS, by_quarter, group_places, spread, tally
-from cgeartheye.reporting.curation import balance, cluster_sizes, effective, funnel, pick_examples, rejections
+from cgeartheye.reporting.curation import (
+    Balance,
+    cluster_sizes,
+    effective,
+    evenness,
+    funnel,
+    pick_examples,
+    read_balance,
+    rejections,
+)
 from cgeartheye.reporting.wording import compact, count, duration, interval, listed, percent, plain, points, significant, size
 
 names = st.sampled_from(["forest", "water", "other", None])
 
 
-@given(cells=st.lists(names, min_size=1), drawn=st.lists(names), kept=st.lists(names))
-def test_balance_counts_everything_once(cells: list[str | None], drawn: list[str | None], kept: list[str | None]) -> None:
-    found = balance(cells, drawn, kept)
-    assert (sum(found.available), sum(found.drawn), sum(found.kept)) == (len(cells), len(drawn), len(kept))
-    assert list(found.available) == sorted(found.available, reverse=True)
-    for row, values in zip(found.shares(), (cells, drawn, kept), strict=True):
-        assert sum(row) == pytest.approx(1 if values else 0)
+def _columns(rows: list[tuple[str, str, float | None, float | None, list[float | None]]]) -> dict[str, np.ndarray]:
+    names = ("measure", "name", "low", "high", "available", "drawn", "good", "kept")
+    lines = [(measure, name, low, high, *counts) for measure, name, low, high, counts in rows]
+    return {name: np.array(column, dtype=object) for name, column in zip(names, zip(*lines, strict=True), strict=True)}
 
 
-def test_balance_of_nothing_is_an_error() -> None:
-    with pytest.raises(DataError):
-        balance([], ["forest"], [])
+@given(st.lists(st.tuples(*[st.integers(0, 99)] * 4), min_size=1, max_size=40), st.integers(2, 20))
+def test_shortened_measures_lose_nothing(counts: list[tuple[int, ...]], most: int) -> None:
+    rows = [("land_cover", f"c{i}", None, None, list(map(float, four))) for i, four in enumerate(counts)]
+    measure = read_balance(_columns(rows))["land_cover"]
+    few = measure.head(most)
+    assert len(few.categories) == min(most, len(counts))
+    assert [sum(values) for _, values in few.steps] == [sum(column) for column in zip(*counts, strict=True)]
+    for shares, (_, values) in zip(few.shares, few.steps, strict=True):
+        assert sum(shares) == pytest.approx(1 if sum(values) else 0)
+
+
+def test_a_measure_has_only_the_steps_that_all_its_rows_count() -> None:
+    nan = float("nan")
+    rows = [("q_std", "0", 0.0, 1.0, [nan, nan, 5.0, 2.0]), ("region", "north", None, None, [9.0, 4.0, 4.0, 0.0])]
+    found = read_balance(_columns(rows))
+    assert found["q_std"].steps == (("good", (5,)), ("kept", (2,)))
+    assert [step for step, _ in found["region"].steps] == ["available", "drawn", "good", "kept"]
+    assert found["q_std"].edges == ((0.0, 1.0),)
+
+
+def test_evenness_is_closed_form_where_all_are_equal() -> None:
+    measure = Balance(("a", "b", "c", "d"), ((None, None),) * 4, (("available", (5, 5, 5, 5)), ("kept", (8, 8, 0, 0))))
+    before, after = evenness(measure)
+    assert (before.present, before.effective, before.coverage) == (4, pytest.approx(4), 1)
+    assert (after.present, after.effective, after.coverage) == (2, pytest.approx(2), 0.5)
 
 
 def test_cluster_sizes_count_before_and_after() -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cgeartheye.errors import DataError
 from cgeartheye.files import read_json
-from cgeartheye.reporting.archive import head
+from cgeartheye.reporting.archive import head, tally
 from cgeartheye.reporting.blocks import UNREADABLE, Block, Fact, Missing, Picture, Section, Table, attempt, reason_of
-from cgeartheye.reporting.curation import balance, cluster_sizes, effective, funnel, named, pick_examples, rejections
+from cgeartheye.reporting.curation import cluster_sizes, effective, funnel, named, pick_examples, rejections
 from cgeartheye.reporting.figures.bars import Bars, bar_chart
 from cgeartheye.reporting.figures.lines import Axes, Series, line_chart
-from cgeartheye.reporting.folders import StageFolder, read_columns
+from cgeartheye.reporting.folders import StageFolder, column_names, read_columns
 from cgeartheye.reporting.images import photograph
-from cgeartheye.reporting.wording import compact, count, percent, plain, significant, unbroken, unknown
+from cgeartheye.reporting.sections.balance import dropped_map, galleries, histograms, numbers, stratum_map
+from cgeartheye.reporting.wording import compact, count, plain, significant, unbroken, unknown
 from cgeartheye.seeding import stream
 from cgeartheye.settings.report import ReportSettings
 from cgeartheye.shards.reader import ChipRecord, ShardReader
@@ -34,6 +36,14 @@ STRATA_WORDS = (
     "alpha = max(1, M \N{MULTIPLICATION SIGN} A \N{MULTIPLICATION SIGN} k / N) is the published number of samples of a stratum; "
     "capped: it has fewer cells than that; floored: raised to 1."
 )
+STRATA_HEADER = {
+    "stratum": "stratum: region/class/elevation bin",
+    "cells": "cells N",
+    "alpha": "published alpha",
+    "drawn": "cells drawn",
+}
+_PARTS_OF_STRATUM = ("region", "land_cover", "elevation_bin")
+DROPPED = "Kept and dropped places"
 
 
 Column = tuple[str, Callable[[ChipRecord], str]]
@@ -69,13 +79,15 @@ def curation_section(curated: StageFolder, settings: ReportSettings) -> Section:
     ]
     tables: list[Block] = []
     if archive:
-        figures.append(attempt("Land cover before and after", lambda: _land_cover(curated)))
+        figures += [attempt("Places by stratum", lambda: stratum_map(curated)), attempt(DROPPED, lambda: dropped_map(curated))]
         tables.append(attempt("Strata", lambda: _strata(curated)))
     else:
         figures.append(attempt("Chips by class folder", lambda: _labels(curated)))
+    figures += histograms(curated)
     figures.append(attempt("Cluster sizes before and after balance", lambda: _clusters(curated)))
-    tables.insert(0, attempt("Rejected", lambda: _rejected(curated)))
+    tables = [attempt("Balance in numbers", lambda: numbers(curated)), attempt("Rejected", lambda: _rejected(curated)), *tables]
     content: dict[str, object] = {"figures": figures, "tables": tables, "examples": _examples(curated, settings)}
+    content["galleries"] = galleries(curated)
     return Section("curation", "Curation", "curation.html.j2", content, _facts(curated), (_embedding(curated),))
 
 
@@ -117,31 +129,10 @@ def _chip_funnel(curated: StageFolder) -> Block:
     return bar_chart("Chips cut and lost", [s.name for s in found.chips], [bars], unit="chips", caption=caption)
 
 
-def _land_cover(curated: StageFolder) -> Block:
-    cells = read_columns(curated.path / "cells.parquet", ("land_cover", "drawn"))
-    places = read_columns(curated.path / "places.parquet", ("land_cover", "kept"))
-    drawn = cells["land_cover"][cells["drawn"].astype(bool)]
-    kept = places["land_cover"][places["kept"].astype(bool)]
-    found = balance(cells["land_cover"].tolist(), drawn.tolist(), kept.tolist())
-    if found.categories == ("none",):
-        raise DataError("no layer of land cover was given")
-    names = ("cells available", "cells drawn", "places kept")
-    numbers = (found.available, found.drawn, found.kept)
-    series = [
-        Bars(name, shares, tuple(f"{name}: {count(n)}" for n in counts))
-        for name, shares, counts in zip(names, found.shares(), numbers, strict=True)
-    ]
-    totals = ", ".join(f"{count(sum(n))} {name}" for name, n in zip(names, numbers, strict=True))
-    said = f"{totals}."
-    if found.available == found.drawn:
-        said += " Every available cell was drawn, so the draw changed nothing."
-    return bar_chart("Land cover before and after", found.categories, series, unit="share of each", write=percent, caption=said)
-
-
 def _labels(curated: StageFolder) -> Block:
     chips = read_columns(curated.path / "index.parquet", ("label",))
-    found = balance(chips["label"].tolist(), [], [])
-    return bar_chart("Chips by class folder", found.categories, [Bars("chips", tuple(map(float, found.available)))], unit="chips")
+    found = tally([named(label) for label in chips["label"].tolist()])
+    return bar_chart("Chips by class folder", found.names, [Bars("chips", tuple(map(float, found.counts)))], unit="chips")
 
 
 def _clusters(curated: StageFolder) -> Block:
@@ -169,22 +160,24 @@ def _rejected(curated: StageFolder) -> Block:
 
 
 def _strata(curated: StageFolder) -> Block:
-    names = ("stratum", "cells", "alpha", "capped", "floored", "drawn")
-    columns = read_columns(curated.path / "strata.parquet", names)
+    path = curated.path / "strata.parquet"
+    more = [name for name in column_names(path) if name not in _PARTS_OF_STRATUM]
+    columns = read_columns(path, ("stratum", "cells", "alpha", "drawn"), more)
     order = np.argsort(-columns["drawn"].astype(np.float64), kind="stable").tolist()
-    rows = [
-        (
-            plain(columns["stratum"][i]),
-            count(float(columns["cells"][i])),
-            significant(float(columns["alpha"][i]), 4),
-            " ".join(word for word in ("capped", "floored") if columns[word][i]) or "\N{EN DASH}",
-            count(float(columns["drawn"][i])),
-        )
-        for i in order
-    ]
-    few, more = head(rows, MOST_STRATA)
-    header = ("stratum: region/class/elevation bin", "cells N", "alpha", "bound", "cells drawn")
-    return Table(f"Strata ({count(len(rows))})", header, few, frozenset({1, 2, 4}), f"{STRATA_WORDS} {more}".strip(), folded=True)
+    names = ["stratum", "cells", *(name for name in more if name not in {"stratum", "cells", "drawn"}), "drawn"]
+    few, rest = head([tuple(_cell(columns[name][i]) for name in names) for i in order], MOST_STRATA)
+    header = tuple(STRATA_HEADER.get(name, name.replace("_", " ")) for name in names)
+    texts = {number for number, name in enumerate(names) if columns[name].dtype.kind in "OUb"}
+    numbers_ = frozenset(range(len(names))) - texts
+    return Table(f"Strata ({count(len(order))})", header, few, numbers_, f"{STRATA_WORDS} {rest}".strip(), folded=True)
+
+
+def _cell(value: Any) -> str:  # noqa: ANN401 - of any column
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "\N{EN DASH}"
+    if isinstance(value, float | np.floating):
+        return "\N{EN DASH}" if np.isnan(value) else significant(float(value), 4)
+    return count(float(value)) if isinstance(value, int | np.integer) else plain(value)
 
 
 def _examples(curated: StageFolder, settings: ReportSettings) -> Examples | Missing:
