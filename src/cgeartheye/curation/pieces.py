@@ -159,7 +159,7 @@ def cut_pieces(make: Callable[[Task], Piece], tasks: Sequence[Task], folder: Pat
         for key, value in note["counts"].items():
             counts[key] = counts.get(key, 0) + value
     if not (folder / INDEX_NAME).exists():
-        write_index(folder, [pq.read_table(_part(folder, number)) for number in range(len(tasks))])
+        write_index(folder, (pq.read_table(_part(folder, number)) for number in range(len(tasks))))
     return Pieces(folder, [row for note in notes for row in note["rejected"]], counts)
 
 

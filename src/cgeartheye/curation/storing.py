@@ -61,7 +61,7 @@ def store_places(rows: pa.Table, selection: Selection, features: NDArray[np.floa
         clusters = [int(selection.clusters[i]) for i in chosen]
         todo.append((store, number, rows.take(positions), clusters, features[chosen].astype(np.float16)))
     workers.run(_store_shard, todo, title="shards", done=len(plan) - len(todo))
-    write_index(store.out, [pq.read_table(_part(store, number)) for number in range(len(plan))])
+    write_index(store.out, (pq.read_table(_part(store, number)) for number in range(len(plan))))
     return len(plan)
 
 
