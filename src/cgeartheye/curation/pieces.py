@@ -200,7 +200,7 @@ def gather_pieces(folder: Path, count: int) -> Pieces:
         for key, value in note["counts"].items():
             counts[key] = counts.get(key, 0) + value
     if not (folder / INDEX_NAME).exists():
-        write_index(folder, [pq.read_table(part_path(folder, number)) for number in range(count)])
+        write_index(folder, (pq.read_table(part_path(folder, number)) for number in range(count)))
     return Pieces(folder, rejected, counts)
 
 

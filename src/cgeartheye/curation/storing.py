@@ -60,7 +60,7 @@ def store_places(rows: pa.Table, selection: Selection, features: NDArray[np.floa
         return store, number, rows.take(positions), clusters, features[chosen].astype(np.float16)
 
     workers.run(_store_shard, [_part(store, number) for number in range(len(plan))], shard, title="shards")
-    write_index(store.out, [pq.read_table(_part(store, number)) for number in range(len(plan))])
+    write_index(store.out, (pq.read_table(_part(store, number)) for number in range(len(plan))))
     return len(plan)
 
 

@@ -29,6 +29,9 @@ PLACE_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
 """Names of places: no dot, because WebDataset takes the key to end there, and short enough for a ustar header."""
 CHIP_PATTERN: Final = re.compile(r"(?P<place>.+)\.d(?P<date_index>\d{1,4})\.jpe?g", re.IGNORECASE)
 
+BARE_PATTERN: Final = re.compile(r"[^/\\\0]{1,255}")
+"""Names of shards: nothing that separates folders on any system."""
+
 POSITION_COLUMNS: Final = ("place", "date_index", "shard", "offset", "length", "crc32")
 
 INDEX_SCHEMA: Final = pa.schema(
@@ -108,6 +111,11 @@ class Place:
         unknown = given - (set(INDEX_SCHEMA.names) - set(POSITION_COLUMNS))
         if unknown:
             raise DataError(f"the place {self.name!r} has columns the index does not take: {', '.join(sorted(unknown))}")
+
+
+def is_bare_name(name: str) -> bool:
+    """Return whether a name is that of a file in the very folder it is looked for in."""
+    return bool(BARE_PATTERN.fullmatch(name)) and name not in {".", ".."}
 
 
 def shard_name(number: int) -> str:

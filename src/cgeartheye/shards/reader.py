@@ -1,13 +1,11 @@
-"""Read chips out of shards by position: one ``pread`` each, checked, nothing unpacked."""
+"""Read chips out of shards by position: one read each, or one for all dates of a place; checked, nothing unpacked."""
 
 from __future__ import annotations
 
 import datetime
 import io
-import os
-import threading
+import re
 import zlib
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,27 +13,30 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from cgeartheye.errors import DataError, InputError
+from cgeartheye.shards.described import Described, FileDescribed, TableDescribed
 from cgeartheye.shards.format import (
+    BLOCK,
+    CHIP_BYTE_LIMIT,
     CHIP_PIXEL_LIMIT,
     INDEX_NAME,
-    INDEX_SCHEMA,
     POSITION_COLUMNS,
-    SCHEMA_VERSION,
     SHARD_FOLDER,
     chip_member,
 )
+from cgeartheye.shards.mapped import cache_folder, open_positions
+from cgeartheye.shards.positions import Gathered, Positions, gather
+from cgeartheye.shards.remote import fetch_index
 from cgeartheye.shards.scan import scan_shards
+from cgeartheye.shards.sources import LocalShards, Source
+from cgeartheye.shards.spans import Spans
 
-OPEN_SHARDS: Final = 64
-"""Shards a thread keeps open at most [ours]."""
-_NUMBERS: Final = ("offset", "length", "year", "quarter")
-_TEXTS: Final = ("shard", "scene", "label")
-_LOADED: Final = (*POSITION_COLUMNS, "date", "year", "quarter", "scene", "label")
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://.+", re.IGNORECASE)
+_LOOSE: Final = 2**16
+"""Bytes between the chips of a place above which they are read one by one: a foreign tar in another order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,64 +70,93 @@ class ChipRecord:
 class ShardReader:
     """A folder of shards as a sequence of places.
 
-    Keeps ten columns of the index in memory as arrays (about 60 bytes a chip), opens shards when first read and at most
-    :data:`OPEN_SHARDS` a thread. May be pickled, forked and shared by threads.
+    Positions of chips are arrays; those of an index with many chips are mapped from a copy that its first reader makes
+    (:mod:`cgeartheye.shards.mapped`), so that processes share them. Shards are opened when first read. May be pickled, forked and
+    shared by threads.
 
     Args:
         folder: a curated folder (``index.parquet`` and ``shards/``), or one with tar files of any origin, which are then
-            indexed by their headers.
+            indexed by their headers; or the URL of a curated folder (``http``, ``https``, or what fsspec knows), whose index is
+            kept in the user's cache.
 
     Raises:
         InputError: if the folder holds neither.
-        DataError: if the index is unreadable, of another schema version or points beyond a shard.
+        DataError: if the index is unreadable, of another schema version, torn, or names shards outside its folder.
+        ResourceError: if a server cannot be reached.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
-        inner = self.folder / SHARD_FOLDER
-        self._shards = inner if inner.is_dir() else self.folder
-        table = _load(self.folder, self._shards)
-        self._places = table["place"].combine_chunks()
-        self._date_index = table["date_index"].to_numpy()
-        self._numbers = {name: table[name].to_numpy() for name in _NUMBERS}
-        self._crc32 = table["crc32"].fill_null(-1).to_numpy()
-        self._dates = table["date"].cast(pa.int32()).fill_null(np.iinfo(np.int32).min).to_numpy()
-        self._texts = {name: table[name].combine_chunks().dictionary_encode() for name in _TEXTS}
-        self._starts = np.flatnonzero(self._date_index == 0)
-        self._check()
-        self._open = threading.local()
+    def __init__(self, folder: Path | str) -> None:
+        self._given = folder
+        self.folder, self._source, table = _opened(folder)
+        """The folder; for a URL the local one that holds its index."""
+        self._chips: Positions
+        self._described: Described
+        if table is None:
+            self._chips = open_positions(self.folder / INDEX_NAME)
+            self._described = FileDescribed(self.folder / INDEX_NAME)
+        else:
+            gathered = Gathered()
+            batches = table.select(list(POSITION_COLUMNS)).to_batches()
+            self._chips = gathered.positions(gather(batches, gathered, where=str(self.folder)))
+            self._described = TableDescribed(table)
+        self._spans = None if isinstance(self._source, LocalShards) else Spans(self.read_place)
 
-    def __reduce__(self) -> tuple[type[ShardReader], tuple[Path]]:
+    def __reduce__(self) -> tuple[type[ShardReader], tuple[Path | str]]:
         """Pickle the folder only: another process opens it anew."""
-        return ShardReader, (self.folder,)
+        return ShardReader, (self._given,)
 
     def __len__(self) -> int:
         """Return the number of places."""
-        return len(self._starts)
+        return len(self._chips.starts) - 1
 
     def place(self, i: int) -> str:
         """Return the name of place ``i``, 0 <= i < len(self)."""
-        return str(self._places[self._rows(i).start].as_py())
+        self._rows(i)
+        return self._chips.name(i)
 
     def dates(self, i: int) -> tuple[ChipRecord, ...]:
         """Return the chips of place ``i`` in order of date."""
-        return tuple(self._record(row) for row in self._rows(i))
+        rows = self._rows(i)
+        told = self._described.rows(rows.start, rows.stop)
+        return tuple(self._record(i, row, known) for row, known in zip(rows, told, strict=True))
 
     def read(self, i: int, j: int) -> bytes:
         """Return the coded bytes of date ``j`` of place ``i``.
 
         Raises:
             DataError: if the shard is missing or short, or the checksum differs; shard and member are named.
+            ResourceError: if a server cannot be reached.
         """
         return self.read_row(self._row(i, j))
 
     def read_row(self, row: int) -> bytes:
-        """Return the coded bytes of row ``row`` of the index; raises as :meth:`read`."""
-        chip = self._record(row)
-        data = os.pread(self._descriptor(chip.shard).number, chip.length, chip.offset)
-        if len(data) != chip.length or (chip.crc32 is not None and zlib.crc32(data) != chip.crc32):
-            raise _mismatch(self._shards / chip.shard, chip.place, chip.date_index)
-        return data
+        """Return the coded bytes of row ``row`` of the index; raises as :meth:`read`.
+
+        Of a remote place all dates come with one request, and are kept for those who ask for the next ones.
+        """
+        if self._spans is not None:
+            place = self._chips.place_of(row)
+            return self._spans.get(place)[row - int(self._chips.starts[place])]
+        offset, length = self._bytes(row)
+        return self._checked(row, self._source.read(self._shard(row), offset, length))
+
+    def read_place(self, i: int) -> tuple[bytes, ...]:
+        """Return the coded bytes of all dates of place ``i``, in order of date, by one read; raises as :meth:`read`."""
+        rows = self._rows(i)
+        placed = [self._bytes(row) for row in rows]
+        start, end = placed[0][0], sum(placed[-1])
+        if end - start > sum(length for _, length in placed) + len(placed) * 2 * BLOCK + _LOOSE or not self._adjacent(rows):
+            return tuple(
+                self._checked(row, self._source.read(self._shard(row), *at)) for row, at in zip(rows, placed, strict=True)
+            )
+        span = self._source.read(self._shard(rows.start), start, end - start)
+        parts = (span[offset - start : offset - start + length] for offset, length in placed)
+        return tuple(self._checked(row, part) for row, part in zip(rows, parts, strict=True))
+
+    def expect(self, rows: Sequence[int]) -> None:
+        """Say that these rows of the index will be read soon; a local disk begins to read them."""
+        for row in rows:
+            self._source.expect(self._shard(row), *self._bytes(row))
 
     def decode(self, i: int, j: int) -> NDArray[np.uint8]:
         """Return date ``j`` of place ``i`` as a picture (H, W, 3) uint8, RGB.
@@ -142,33 +172,43 @@ class ShardReader:
         try:
             return decode_chip(data, divisor=divisor)
         except DataError as error:
-            chip = self._record(row)
-            what = f"the member {chip_member(chip.place, chip.date_index)} {error.what}"
-            raise DataError(what, where=str(self._shards / chip.shard)) from error
+            raise DataError(f"the member {self._member(row)} {error.what}", where=self.shard_of(row)) from error
 
     def shard_of(self, row: int) -> str:
-        """Return the path of the shard that holds row ``row`` of the index."""
-        return str(self._shards / str(self._texts["shard"][row].as_py()))
+        """Return the path or URL of the shard that holds row ``row`` of the index."""
+        return self._source.where(self._shard(row))
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the index itself, one row a chip in the reader's order (:data:`INDEX_SCHEMA`, or some columns)."""
-        table = _load(self.folder, self._shards, columns=columns)
-        return table if columns is None else table.select(list(columns))
+        return self._described.table(columns)
 
     def starts(self) -> NDArray[np.int64]:
-        """Return the index row of every place's first date, (len(self),) int64."""
-        return self._starts.astype(np.int64)
+        """Return the index row of every place's first date, (len(self),) int64; not to be written to."""
+        return self._chips.starts[:-1]
 
     def n_dates(self) -> NDArray[np.int64]:
         """Return the number of dates of every place, (len(self),) int64."""
-        return np.diff(self._starts, append=len(self._date_index)).astype(np.int64)
+        return np.diff(self._chips.starts)
+
+    def shard_sizes(self) -> NDArray[np.int64]:
+        """Return the number of places of every shard in order, (shards,) int64; their sum is ``len(self)``.
+
+        Raises:
+            DataError: if a shard's places are not neighbours in the index.
+        """
+        shard = self._chips.shard[self._chips.starts[:-1]]
+        changes = np.flatnonzero(np.diff(shard, prepend=-1, append=-1))
+        if len(changes) - 1 > len(self._chips.shards):
+            raise DataError(
+                "the places of a shard are not neighbours", where=str(self.folder / INDEX_NAME), remedy="curate again"
+            )
+        return np.diff(changes)
 
     def _rows(self, i: int) -> range:
         if not 0 <= i < len(self):
             message = f"place {i} of {len(self)}"
             raise IndexError(message)
-        end = self._starts[i + 1] if i + 1 < len(self) else len(self._date_index)
-        return range(int(self._starts[i]), int(end))
+        return range(int(self._chips.starts[i]), int(self._chips.starts[i + 1]))
 
     def _row(self, i: int, j: int) -> int:
         rows = self._rows(i)
@@ -177,83 +217,61 @@ class ShardReader:
             raise IndexError(message)
         return rows[j]
 
-    def _record(self, row: int) -> ChipRecord:
-        day, crc32 = int(self._dates[row]), int(self._crc32[row])
-        shard, scene, label = (self._texts[name][row].as_py() for name in _TEXTS)
-        offset, length, year, quarter = (int(self._numbers[name][row]) for name in _NUMBERS)
+    def _shard(self, row: int) -> str:
+        return self._chips.shards[int(self._chips.shard[row])]
+
+    def _bytes(self, row: int) -> tuple[int, int]:
+        """Return offset and length of a chip; a mapped copy may have been tampered with since it was checked."""
+        offset, length = int(self._chips.offset[row]), int(self._chips.length[row])
+        if offset < 0 or not 0 < length <= CHIP_BYTE_LIMIT:
+            raise DataError(f"the index has the bytes of {self._member(row)} wrong", where=str(self.folder / INDEX_NAME))
+        return offset, length
+
+    def _adjacent(self, rows: range) -> bool:
+        within = slice(rows.start, rows.stop)
+        return bool(np.all(self._chips.shard[within] == self._chips.shard[rows.start])) and bool(
+            np.all(np.diff(self._chips.offset[within]) > 0)
+        )
+
+    def _checked(self, row: int, data: bytes) -> bytes:
+        crc32 = int(self._chips.crc32[row])
+        if len(data) != int(self._chips.length[row]) or (crc32 >= 0 and zlib.crc32(data) != crc32):
+            raise _mismatch(self.shard_of(row), self._member(row))
+        return data
+
+    def _member(self, row: int) -> str:
+        place = self._chips.place_of(row)
+        return chip_member(self._chips.name(place), row - int(self._chips.starts[place]))
+
+    def _record(self, place: int, row: int, known: dict[str, object]) -> ChipRecord:
+        crc32 = int(self._chips.crc32[row])
+        offset, length = self._bytes(row)
         return ChipRecord(
-            place=str(self._places[row].as_py()),
-            date_index=int(self._date_index[row]),
+            place=self._chips.name(place),
+            date_index=row - int(self._chips.starts[place]),
             row=row,
-            shard=shard,
+            shard=self._shard(row),
             offset=offset,
             length=length,
             crc32=crc32 if crc32 >= 0 else None,
-            date=None if day == np.iinfo(np.int32).min else datetime.date(1970, 1, 1) + datetime.timedelta(days=day),
-            year=year,
-            quarter=quarter,
-            scene=scene,
-            label=label,
+            **known,  # type: ignore[arg-type]  # DESCRIBED, whose types the schema says
         )
 
-    def _check(self) -> None:
-        """Refuse an index whose places are torn, because every other method trusts them."""
-        follows = np.diff(self._date_index, prepend=-1) == 1
-        if not np.all(follows | (self._date_index == 0)):
-            raise DataError("a place's dates are not neighbours or not in order", where=str(self.folder / INDEX_NAME))
-        if len(self._date_index) and (self._numbers["length"].min() < 1 or self._numbers["offset"].min() < 0):
-            raise DataError("the index has an empty chip or a negative offset", where=str(self.folder / INDEX_NAME))
-        for name in self._texts["shard"].dictionary.to_pylist():
-            if name is None or Path(name).name != name:
-                raise DataError(f"the index names a shard outside its folder: {name!r}", where=str(self.folder / INDEX_NAME))
 
-    def _descriptor(self, shard: str) -> _Descriptor:
-        kept: OrderedDict[str, _Descriptor] = self._open.__dict__.setdefault("kept", OrderedDict())
-        if shard not in kept:
-            kept[shard] = _Descriptor(self._shards / shard)
-            if len(kept) > OPEN_SHARDS:
-                kept.popitem(last=False)
-        kept.move_to_end(shard)
-        return kept[shard]
-
-
-class _Descriptor:
-    """An open file that closes with its last reference; ``pread`` moves no offset, so that forks may share it."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self.number = os.open(path, os.O_RDONLY)
-        except FileNotFoundError as error:
-            raise DataError("this shard of the index is missing", where=str(path)) from error
-
-    def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
-
-
-def _load(folder: Path, shards: Path, *, columns: Sequence[str] | None = _LOADED) -> pa.Table:
-    path = folder / INDEX_NAME
-    if path.exists():
-        return _read_index(path, columns)
+def _opened(folder: Path | str) -> tuple[Path, Source, pa.Table | None]:
+    """Return the folder of the index, the source of shards, and the index itself where it had to be made up."""
+    if isinstance(folder, str) and _URL.fullmatch(folder):
+        index, source = fetch_index(folder, cache_folder())
+        return index.parent, source, None
+    path = Path(folder)
+    inner = path / SHARD_FOLDER
+    shards = inner if inner.is_dir() else path
+    if (path / INDEX_NAME).exists():
+        return path, LocalShards(shards), None
     tars = sorted(shards.glob("*.tar")) if shards.is_dir() else []
     if not tars:
-        raise InputError("there are no shards here", where=str(folder), remedy="give the folder that cgeartheye curate wrote")
-    return scan_shards(tars)
-
-
-def _read_index(path: Path, columns: Sequence[str] | None) -> pa.Table:
-    try:
-        schema = pq.read_schema(path)
-        table = pq.read_table(path, columns=None if columns is None else list(columns))
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"cannot be read as an index ({error})", where=str(path), remedy="curate again") from error
-    version = (schema.metadata or {}).get(b"schema_version", b"absent").decode()
-    if version != str(SCHEMA_VERSION):
-        raise DataError(f"schema_version {version!r} is not known to this release", where=str(path))
-    if missing := set(_LOADED) - set(schema.names):
-        raise DataError(f"lacks the columns {', '.join(sorted(missing))}", where=str(path), remedy="curate again")
-    fields = [INDEX_SCHEMA.field(name) for name in table.column_names if name in INDEX_SCHEMA.names]
-    return table.select([field.name for field in fields]).cast(pa.schema(fields))
+        raise InputError("there are no shards here", where=str(path), remedy="give the folder that cgeartheye curate wrote")
+    return path, LocalShards(shards), scan_shards(tars)
 
 
 def decode_chip(data: bytes, *, divisor: int = 1) -> NDArray[np.uint8]:
@@ -276,7 +294,7 @@ def decode_chip(data: bytes, *, divisor: int = 1) -> NDArray[np.uint8]:
                 # converting RGB to RGB would copy the picture: half of the time a chip takes
                 return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
             size = f"{image.width} x {image.height} pixels, more than a chip can have"
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot be decoded ({error})") from error
     raise DataError(f"cannot be decoded ({size})")
 
@@ -288,16 +306,13 @@ def read_rows(shards: Path, rows: pa.Table) -> Iterator[bytes]:
         DataError: if a shard is missing or a checksum differs.
     """
     columns = [rows[name].to_pylist() for name in ("shard", "offset", "length", "crc32", "place", "date_index")]
-    shard, descriptor = None, None
+    source = LocalShards(shards)
     for name, offset, length, crc32, place, date_index in zip(*columns, strict=True):
-        if descriptor is None or name != shard:
-            shard, descriptor = name, _Descriptor(shards / name)
-        data = os.pread(descriptor.number, length, offset)
+        data = source.read(name, offset, length)
         if len(data) != length or zlib.crc32(data) != crc32:
-            raise _mismatch(shards / name, place, date_index)
+            raise _mismatch(source.where(name), chip_member(place, date_index))
         yield data
 
 
-def _mismatch(path: Path, place: str, date_index: int) -> DataError:
-    member = chip_member(place, date_index)
-    return DataError(f"the member {member} does not match its checksum", where=str(path), remedy="copy or curate the shard again")
+def _mismatch(where: str, member: str) -> DataError:
+    return DataError(f"the member {member} does not match its checksum", where=where, remedy="copy or curate the shard again")

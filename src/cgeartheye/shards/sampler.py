@@ -67,3 +67,55 @@ def _network(values: NDArray[np.uint64], keys: NDArray[np.uint64], n: int) -> ND
 
 def _mixed(half: NDArray[np.uint64], keys: NDArray[np.uint64], number: int) -> NDArray[np.uint64]:
     return splitmix64(splitmix64(keys + np.uint64(number)) ^ half)
+
+
+class WindowOrder:
+    """Another order, for shards that lie far away or do not fit in memory: a few shards at a time, mixed among themselves.
+
+    Every epoch permutes the shards, cuts that order into windows of ``window`` shards, and permutes the places of each window by
+    the same network. A reader then touches ``window`` shards at once, and no place is dropped or drawn twice. Places in shards
+    are in hashed order already, so that small windows mix strata.
+
+    Args:
+        sizes: (S,) int64, places of each shard in the reader's order (:meth:`cgeartheye.shards.reader.ShardReader.shard_sizes`).
+        window: shards mixed at once, >= 1.
+
+    Raises:
+        ValueError: if there is no place, a negative size or ``window`` < 1.
+    """
+
+    def __init__(self, sizes: NDArray[np.int64], window: int) -> None:
+        if window < 1 or not len(sizes) or int(sizes.min()) < 0 or not int(sizes.sum()):
+            message = f"there is nothing to draw from: {len(sizes)} shards, windows of {window}"
+            raise ValueError(message)
+        self._sizes, self._window = sizes.astype(np.int64), window
+        self._firsts = np.cumsum(sizes) - sizes
+        self._n = int(sizes.sum())
+
+    def index(self, seed: int, t: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return which place is drawn as number ``t`` (any shape) of a run, as :func:`sample_index` does; (seed, t) decide."""
+        flat = np.asarray(t, dtype=np.int64).reshape(-1)
+        drawn = np.empty_like(flat)
+        epochs = flat // self._n
+        for epoch in np.unique(epochs):
+            chosen = epochs == epoch
+            drawn[chosen] = self._epoch(derive(seed, "order of shards", int(epoch)), flat[chosen] - epoch * self._n)
+        return drawn.reshape(np.shape(t))
+
+    def _epoch(self, seed: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        count = len(self._sizes)
+        order = sample_index(seed, np.arange(count), count)
+        ends = np.cumsum(self._sizes[order])
+        last = np.minimum(np.arange(self._window - 1, count + self._window - 1, self._window), count - 1)
+        window_ends = ends[last]
+        window = np.searchsorted(window_ends, positions, side="right")
+        mixed = np.empty_like(positions)
+        for number in np.unique(window):
+            inside = window == number
+            first = int(window_ends[number - 1]) if number else 0
+            size = int(window_ends[number]) - first
+            mixed[inside] = first + sample_index(derive(seed, "window", int(number)), positions[inside] - first, size)
+        slot = np.searchsorted(ends, mixed, side="right")
+        shard = order[slot]
+        found: NDArray[np.int64] = self._firsts[shard] + mixed - (ends[slot] - self._sizes[shard])
+        return found

@@ -7,11 +7,12 @@ import io
 import json
 import tarfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cgeartheye.errors import DataError
@@ -29,8 +30,9 @@ from cgeartheye.shards.format import (
 )
 
 ROW_GROUP: Final = 65_536
-_JSON_BYTES: Final = 4096
-"""Allowance for a place's JSON member when shards are planned."""
+_NOTE_BYTES: Final = 2048
+_NOTE_BYTES_A_DATE: Final = 1024
+"""Allowance for a place's JSON member when shards are planned [ours; those of the demo have 800 and 500]."""
 _UNDATED: Final = {"year": 0, "quarter": 0}
 
 
@@ -104,15 +106,16 @@ def plan_shards(sizes: Sequence[Sequence[int]], shard_bytes: int) -> list[range]
 
     Args:
         sizes: for every place the bytes of its chips.
-        shard_bytes: upper bound of a shard; a single place above it gets a shard of its own.
+        shard_bytes: upper bound of a shard file; a single place above it gets a shard of its own.
 
     Returns: ranges of positions, one a shard; empty for no places.
     """
+    room = shard_bytes - tarfile.RECORDSIZE  # the end mark takes at most one record
     shards: list[range] = []
     first, filled = 0, 0
     for number, chips in enumerate(sizes):
-        need = sum(map(padded, chips)) + padded(_JSON_BYTES)
-        if filled and filled + need > shard_bytes:
+        need = sum(map(padded, chips)) + padded(_NOTE_BYTES + _NOTE_BYTES_A_DATE * len(chips))
+        if filled and filled + need > room:
             shards.append(range(first, number))
             first, filled = number, 0
         filled += need
@@ -127,12 +130,51 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, row_group_size=ROW_GROUP, compression="zstd")
 
 
-def write_index(folder: Path, parts: Sequence[pa.Table]) -> Path:
-    """Merge the shards' index parts into ``folder/index.parquet``, sorted by shard and offset."""
-    table = pa.concat_tables(parts) if parts else INDEX_SCHEMA.empty_table()
+def write_index(folder: Path, parts: Iterable[pa.Table]) -> Path:
+    """Join the shards' index parts to ``folder/index.parquet``; memory is that of two row groups and one part.
+
+    Args:
+        folder: receives the index.
+        parts: rows of :data:`INDEX_SCHEMA`, one table a shard or several, sorted by shard and offset, none of them twice. An
+            iterator that reads each when its turn comes keeps memory flat.
+
+    Returns: the path; equal rows give equal bytes, however they are cut into parts.
+    Raises: DataError: if the parts are not in order of shard and offset.
+    """
     path = folder / INDEX_NAME
-    write_table(path, table.sort_by([("shard", "ascending"), ("offset", "ascending")]).combine_chunks())
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, INDEX_SCHEMA, compression="zstd") as file:
+        for group in _groups(_in_order(parts, path)):
+            file.write_table(group, row_group_size=ROW_GROUP)
     return path
+
+
+def _groups(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Cut tables anew into tables of :data:`ROW_GROUP` rows, the last one shorter."""
+    kept = INDEX_SCHEMA.empty_table()
+    for part in parts:
+        kept = pa.concat_tables([kept, part.cast(INDEX_SCHEMA)])
+        whole = len(kept) // ROW_GROUP * ROW_GROUP
+        for start in range(0, whole, ROW_GROUP):
+            yield kept.slice(start, ROW_GROUP).combine_chunks()
+        if whole:
+            kept = kept.slice(whole).combine_chunks()
+    if len(kept):
+        yield kept.combine_chunks()
+
+
+def _in_order(parts: Iterable[pa.Table], path: Path) -> Iterator[pa.Table]:
+    last = ("", -1)
+    for part in parts:
+        if not len(part):
+            continue
+        shards, offsets = (part[name].combine_chunks() for name in ("shard", "offset"))
+        same = pc.equal(shards[1:], shards[:-1])
+        rises = pc.or_(pc.greater(shards[1:], shards[:-1]), pc.and_(same, pc.greater(offsets[1:], offsets[:-1])))
+        first = (shards[0].as_py(), offsets[0].as_py())
+        if first <= last or pc.all(rises).as_py() is False:
+            raise DataError(f"the parts of the index are not in order of shard and offset, at {first[0]}", where=str(path))
+        last = (shards[-1].as_py(), offsets[-1].as_py())
+        yield part
 
 
 def write_shards(folder: Path, places: Sequence[Place], *, shard_bytes: int = 256 * 10**6) -> Path:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cgeartheye.shards.sampler import sample_index
+from cgeartheye.shards.sampler import WindowOrder, sample_index
 
 
 @settings(max_examples=60, deadline=None)
@@ -59,3 +59,80 @@ def test_the_order_is_part_of_the_format() -> None:
     assert sample_index(7, np.arange(8), 8).tolist() == [sample_index(7, t, 8) for t in range(8)]
     with pytest.raises(ValueError, match="nothing to draw"):
         sample_index(0, 0, 0)
+
+
+sizes_and_windows = st.tuples(st.lists(st.integers(0, 30), min_size=1, max_size=25).filter(any), st.integers(1, 30))
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 10**6), shards=sizes_and_windows)
+def test_windows_drop_and_double_nothing(seed: int, epoch: int, shards: tuple[list[int], int]) -> None:
+    sizes, window = shards
+    n = sum(sizes)
+    drawn = WindowOrder(np.array(sizes), window).index(seed, np.arange(epoch * n, (epoch + 1) * n))
+    assert sorted(drawn.tolist()) == list(range(n))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**63 - 1), shards=sizes_and_windows)
+def test_a_window_opens_only_so_many_shards(seed: int, shards: tuple[list[int], int]) -> None:
+    sizes, window = shards
+    shard_of = np.repeat(np.arange(len(sizes)), sizes)
+    visited = shard_of[WindowOrder(np.array(sizes), window).index(seed, np.arange(sum(sizes)))]
+    first = {shard: int(np.flatnonzero(visited == shard)[0]) for shard in set(visited.tolist())}
+    last = {shard: int(np.flatnonzero(visited == shard)[-1]) for shard in first}
+    opened = max(sum(first[s] <= at <= last[s] for s in first) for at in range(len(visited)))
+    assert opened <= window
+
+
+def test_windows_mix_their_shards_and_change_every_epoch() -> None:
+    sizes = np.full(40, 50)
+    order = WindowOrder(sizes, 4)
+    first, second = order.index(1, np.arange(2000)), order.index(1, np.arange(2000, 4000))
+    assert (first == second).mean() < 0.01
+    shards = first // 50
+    assert np.mean(shards[1:] == shards[:-1]) == pytest.approx(0.25, abs=0.05)
+    assert len(set((second[:200] // 50).tolist())) == 4
+    assert set(shards[:200].tolist()) != set((second[:200] // 50).tolist())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 97),
+    batch=st.sampled_from([1, 6, 12, 60]),
+    split=st.sampled_from([(1, 1), (1, 4), (2, 3), (3, 2), (6, 1), (2, 5)]),
+    window=st.sampled_from([None, 1, 3]),
+)
+def test_ranks_and_workers_see_one_order(n: int, batch: int, split: tuple[int, int], window: int | None) -> None:
+    """Rank r of R takes t = step B + r B / R + j, worker w of W every W-th j; together they are the order of one process."""
+    ranks, workers = split
+    if batch % ranks:
+        return
+    steps, share = 2 * n // batch + 1, batch // ranks
+    sizes = np.bincount(np.arange(n) % 7, minlength=7)
+
+    def draw(t: np.ndarray) -> np.ndarray:
+        return sample_index(9, t, n) if window is None else WindowOrder(sizes, window).index(9, t)
+
+    alone = draw(np.arange(steps * batch))
+    together = np.full(steps * batch, -1)
+    for step in range(steps):
+        for rank in range(ranks):
+            for worker in range(workers):
+                t = step * batch + rank * share + np.arange(worker, share, workers)
+                together[t] = draw(t)
+    assert np.array_equal(together, alone)
+    for epoch in range(steps * batch // n):
+        assert sorted(alone[epoch * n : (epoch + 1) * n].tolist()) == list(range(n))
+
+
+@pytest.mark.parametrize(("sizes", "window"), [([], 1), ([0, 0], 1), ([3], 0), ([3, -1], 1)])
+def test_windows_over_nothing_are_refused(sizes: list[int], window: int) -> None:
+    with pytest.raises(ValueError, match="nothing to draw"):
+        WindowOrder(np.array(sizes, dtype=np.int64), window)
+
+
+def test_the_windowed_order_is_part_of_the_format() -> None:
+    order = WindowOrder(np.array([3, 2, 4]), 2)
+    assert order.index(7, np.arange(9)).tolist() == [int(order.index(7, np.array(t))) for t in range(9)]
+    assert order.index(7, np.array([[0, 1], [2, 3]])).shape == (2, 2)
