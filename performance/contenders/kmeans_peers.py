@@ -13,37 +13,42 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 PASSES = 25
+Rows = NDArray[np.float32]
 RESAMPLE_SIZES = {1: [15], 2: [15, 5], 3: [15, 5, 5]}
 
 
-def faiss(rows: Any, k: int, seed: int) -> Any:
+def faiss(rows: Rows, k: int, seed: int) -> Rows:
     library = importlib.import_module("faiss")
     library.omp_set_num_threads(1)
     found = library.Kmeans(rows.shape[1], k, niter=PASSES, seed=seed, max_points_per_centroid=1_000_000)
     found.train(rows)
-    return found.centroids
+    centroids: Rows = found.centroids
+    return centroids
 
 
-def superkmeans(rows: Any, k: int, seed: int) -> Any:
+def superkmeans(rows: Rows, k: int, seed: int) -> Rows:
     library = importlib.import_module("faiss")
     library.omp_set_num_threads(1)
     settings = library.SuperKMeansParameters()
     settings.niter, settings.seed, settings.max_points_per_centroid = PASSES, seed, 1_000_000
     found = library.SuperKMeans(rows.shape[1], k, settings)
     found.train(rows)
-    return library.vector_to_array(found.centroids).reshape(k, -1)
+    centroids: Rows = library.vector_to_array(found.centroids).reshape(k, -1)
+    return centroids
 
 
-def minibatch(rows: Any, k: int, seed: int) -> Any:
+def minibatch(rows: Rows, k: int, seed: int) -> Rows:
     cluster = importlib.import_module("sklearn.cluster")
-    return cluster.MiniBatchKMeans(k, random_state=seed, n_init=1).fit(rows).cluster_centers_
+    centroids: Rows = cluster.MiniBatchKMeans(k, random_state=seed, n_init=1).fit(rows).cluster_centers_
+    return centroids
 
 
-def ssl_tree(rows: Any, levels: list[int], rounds: int, seed: int) -> list[Any]:
+def ssl_tree(rows: Rows, levels: list[int], rounds: int, seed: int) -> list[Any]:
     """Return the labels of each level from fine to coarse."""
-    np.Inf = np.inf  # the code is older than NumPy 2
+    vars(np)["Inf"] = np.inf  # the code is older than NumPy 2
     torch = importlib.import_module("torch")
     torch.set_num_threads(1)
     np.random.seed(seed)  # noqa: NPY002 (the only seed it can be given)

@@ -32,7 +32,8 @@ class Clustering:
     Args:
         centroids: (k, d) float32; k is smaller than asked where there are fewer distinct rows.
         labels: (n,) int32 in [0, k), a near centroid of each row: the nearest of the neighbours of the one before, which
-            is the nearest of all but for single rows; ties to the smaller number. Below 65 clusters it is the nearest.
+            is the nearest of all but for less than one row in a hundred (four where the data have no clusters at all). Below 65 clusters it is the
+            nearest; ties to the smaller number.
         distances: (n,) float32 >= 0, squared distance to it.
         passes: Lloyd passes made.
     """
@@ -59,7 +60,7 @@ def kmeans(rows: Rows, k: int, *, seed: int, max_passes: int = 50) -> Clustering
         DataError: if a value is not finite; the first such rows are named.
     """
     before, passes = np.inf, 0
-    for passes, found in enumerate(lloyd(rows, k, seed=seed)):  # noqa: B007 (the last one is used)
+    for passes, found in enumerate(lloyd(rows, k, seed=seed)):
         inertia = found.inertia
         settled = before - inertia <= GAIN * before if np.isfinite(before) else inertia == 0
         if passes == max_passes or (settled and not found.empty):

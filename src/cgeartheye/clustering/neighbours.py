@@ -60,7 +60,7 @@ class Groups:
         for group, own in enumerate(members):
             pool = np.sort(np.concatenate([own, *(members[other] for other in around[group] if other != group)]))
             near = squares(centroids[pool])[None] - 2 * (centroids[own] @ centroids[pool].T)
-            if NEIGHBOURS < len(pool):
+            if len(pool) > NEIGHBOURS:
                 pool = pool[np.unique(np.argpartition(near, NEIGHBOURS, axis=1)[:, :NEIGHBOURS])]
             found.append(np.union1d(own, pool))
         return found
@@ -99,8 +99,9 @@ class Search:
 def assign_near(rows: Rows, centroids: Array, *, seed: int) -> tuple[NDArray[np.int32], Array]:
     """Return for each row a near centroid (n,) int32 and its squared distance (n,) float32 >= 0.
 
-    It is the nearest but where three moves from neighbour to neighbour do not reach that (measured: under one row in a
-    thousand); below 65 centroids it is the nearest always. ``rows`` is (n, d), ``centroids`` (k, d).
+    It is the nearest but where three moves from neighbour to neighbour do not reach that: less than one row in a hundred
+    where the data have clusters, up to one in ten where they have none at all, whose sum of squares is then 1.5 % up.
+    Below 65 centroids it is the nearest always. ``rows`` is (n, d), ``centroids`` (k, d).
     """
     groups = Groups(centroids, seed=seed)
     search = Search(centroids, groups)

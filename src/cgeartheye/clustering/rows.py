@@ -14,6 +14,21 @@ from cgeartheye.errors import DataError
 _READ_ROWS = 16_384
 
 
+Index = slice | NDArray[np.int64]
+
+
+class NotFiniteError(DataError):
+    """Rows have values that are not finite.
+
+    Args:
+        rows: (m,) their positions, increasing.
+    """
+
+    def __init__(self, rows: NDArray[np.int64]) -> None:
+        super().__init__(f"{len(rows)} rows have values that are not finite, the first are {rows[:5].tolist()}")
+        self.rows = rows
+
+
 class Rows(Protocol):
     """A table (n, d) of float32 or float16: an array, a memory-mapped file, or a class that reads blocks when asked."""
 
@@ -23,7 +38,7 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: Any, /) -> Any:
+    def __getitem__(self, index: Index, /) -> NDArray[Any]:
         """Return the rows of a slice, or of increasing positions (m,) int64."""
 
 
@@ -47,7 +62,7 @@ class Picked:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def __getitem__(self, index: Any, /) -> Any:
+    def __getitem__(self, index: Index, /) -> NDArray[Any]:
         return self.rows[self.positions[index]]
 
 
@@ -61,14 +76,14 @@ def chunks(rows: Rows, size: int) -> Iterator[tuple[slice, NDArray[np.float32]]]
 def squared_lengths(rows: Rows) -> NDArray[np.float32]:
     """Return the squared length of each row (n,).
 
-    Raises: DataError: if a value is not finite; the first such rows are named.
+    Raises: NotFiniteError: if a value is not finite, or so large that its square is not.
     """
     lengths = np.empty(len(rows), np.float32)
     for chunk, x in chunks(rows, _READ_ROWS):
         lengths[chunk] = squares(x)
     bad = np.flatnonzero(~np.isfinite(lengths))
     if bad.size:
-        raise DataError(f"{bad.size} rows have values that are not finite, the first are {bad[:5].tolist()}")
+        raise NotFiniteError(bad)
     return lengths
 
 

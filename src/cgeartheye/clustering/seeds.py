@@ -55,7 +55,7 @@ def small_kmeans(x: Array, k: int, random: np.random.Generator, passes: int = 5)
     for _ in range(passes):
         labels = nearest_centre(part, centres)
         order = np.argsort(labels, kind="stable")
-        present, starts = np.unique(labels[order], return_index=True)
+        starts = np.unique(labels[order], return_index=True)[1]
         counts = np.diff(np.append(starts, len(order)))
         centres = np.add.reduceat(part[order], starts, axis=0) / counts[:, None].astype(np.float32)
     return centres

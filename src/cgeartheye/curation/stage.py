@@ -15,7 +15,7 @@ from cgeartheye.curation.embedding import embed
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
 from cgeartheye.curation.pieces import Pieces, Workers, cut_pieces
 from cgeartheye.curation.places import cut_places
-from cgeartheye.curation.selection import Selection, select_places
+from cgeartheye.curation.selection import Selection, Traits, select_places
 from cgeartheye.curation.storing import Store, note_embeddings, store_places
 from cgeartheye.curation.tables import write_places, write_rejected
 from cgeartheye.errors import DataError, InputError
@@ -76,7 +76,8 @@ def _remove_torn(out: Path) -> None:
 def _curate(settings: CurateSettings, out: Path, work: Path, workers: Workers) -> dict[str, Any]:
     pieces, funnel = _cut(settings, out, work / "chips", workers)
     rows = pieces.rows
-    names = rows.filter(pa.compute.equal(rows["date_index"], 0))["place"].to_pylist()
+    first = rows.filter(pa.compute.equal(rows["date_index"], 0))
+    names = first["place"].to_pylist()
     write_rejected(out, pieces.rejected)
     if pieces.rejected:
         workers.progress.say(f"{len(pieces.rejected)} chips or places left out; rejected.parquet names each with its reason")
@@ -84,7 +85,9 @@ def _curate(settings: CurateSettings, out: Path, work: Path, workers: Workers) -
         write_json(out / "funnel.json", {"schema_version": 1, "steps": funnel})
         raise _nothing_left(settings, funnel)
     features, made = embed(work / "chips", work / "features", settings, workers)
-    selection = select_places(names, features, settings.clusters, seed=settings.seed)
+    n_dates = np.diff(np.flatnonzero(rows["date_index"].to_numpy() == 0), append=len(rows))
+    traits = Traits(first["stratum"].to_pylist(), n_dates)
+    selection = select_places(names, features, settings.clusters, seed=settings.seed, traits=traits)
     store = Store(work / "chips", work, out, settings.shard_mb)
     shards = store_places(rows, selection, features, store, workers)
     note_embeddings(out, made, features.shape[1])
