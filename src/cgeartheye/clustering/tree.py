@@ -14,7 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cgeartheye.clustering.kmeans import Clustering, Rows, assign, kmeans
+from cgeartheye.clustering.kmeans import Clustering, kmeans
+from cgeartheye.clustering.neighbours import assign_near
+from cgeartheye.clustering.rows import Picked, Rows
 from cgeartheye.errors import ShapeError
 from cgeartheye.seeding import derive
 
@@ -24,6 +26,8 @@ LEVEL_RATIO: Final = 10
 """Clusters of a level for one of the next coarser level when the levels are not given [arXiv 2405.15613: 10 to 20]."""
 RESAMPLED_ROWS: Final = 15
 """Rows nearest to a centroid that a round keeps, at most half the mean size of a cluster [arXiv 2405.15613]."""
+
+_MERGED_ROWS: Final = 2**22
 
 
 @dataclass(frozen=True)
@@ -74,24 +78,27 @@ def _cluster(rows: Rows, k: int, seed: int, rounds: int) -> Clustering:
     if kept < 1 or len(found.centroids) < 2:
         return found
     for number in range(rounds):
-        near = _nearest(found, kept)
-        again = kmeans(np.asarray(rows[near], np.float32), k, seed=derive(seed, "resample", number))
-        centroids, labels, distances = _without_empty(rows, again.centroids)
-        found = Clustering(centroids, labels, distances, again.passes)
+        near = nearest_rows(found.labels, found.distances, kept)
+        again = kmeans(Picked(rows, near), k, seed=derive(seed, "resample", number))
+        labels, distances = assign_near(rows, again.centroids, seed=derive(seed, "assign", number))
+        used, compact = np.unique(labels, return_inverse=True)
+        found = Clustering(again.centroids[used], compact.astype(np.int32), distances, again.passes)
     return found
 
 
-def _nearest(clustering: Clustering, kept: int) -> NDArray[np.int64]:
-    """Return in order of position the rows that are among the ``kept`` nearest of their cluster; ties to the earlier row."""
-    order = np.lexsort((np.arange(len(clustering.labels)), clustering.distances, clustering.labels))
-    sorted_labels = clustering.labels[order]
-    rank = np.arange(len(order)) - np.searchsorted(sorted_labels, sorted_labels, side="left")
-    return np.sort(order[rank < kept])
+def nearest_rows(labels: NDArray[np.int32], distances: NDArray[np.float32], kept: int) -> NDArray[np.int64]:
+    """Return in increasing order the rows among the ``kept`` nearest of their cluster; ties to the earlier row.
 
-
-def _without_empty(
-    rows: Rows, centroids: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
-    labels, distances = assign(rows, centroids)
-    used, compact = np.unique(labels, return_inverse=True)
-    return centroids[used], compact.astype(np.int32), distances
+    Args:
+        labels: (n,) cluster of each row.
+        distances: (n,) to its centroid.
+        kept: rows of each cluster.
+    """
+    near = np.zeros(0, np.int64)
+    for start in range(0, len(labels), _MERGED_ROWS):
+        some = np.concatenate([near, np.arange(start, min(start + _MERGED_ROWS, len(labels)))])
+        order = some[np.lexsort((some, distances[some], labels[some]))]
+        sorted_labels = labels[order]
+        rank = np.arange(len(order)) - np.searchsorted(sorted_labels, sorted_labels, side="left")
+        near = order[rank < kept]
+    return np.sort(near)

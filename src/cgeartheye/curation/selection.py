@@ -10,7 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cgeartheye.clustering.balance import select_balanced
+from cgeartheye.clustering.rows import NotFiniteError, Rows
 from cgeartheye.clustering.tree import Tree, build_tree, default_levels
+from cgeartheye.errors import DataError
 from cgeartheye.seeding import derive
 from cgeartheye.settings.curate import ClusterSettings
 
@@ -33,14 +35,57 @@ class Selection:
     table: pa.Table
 
 
-def select_places(names: Sequence[str], features: NDArray[np.float32], settings: ClusterSettings, *, seed: int) -> Selection:
-    """Cluster places by their features (P, d) and keep the wanted number evenly over the clusters."""
+@dataclass(frozen=True)
+class Traits:
+    """What rules of keeping look at.
+
+    Args:
+        strata: (P,) stratum of each place, None where it has none.
+        dates: (P,) number of dates of each place.
+    """
+
+    strata: Sequence[str | None]
+    dates: NDArray[np.int64]
+
+
+def select_places(
+    names: Sequence[str], features: Rows, settings: ClusterSettings, *, seed: int, traits: Traits | None = None
+) -> Selection:
+    """Cluster places by their features (P, d) and keep the wanted number evenly over the clusters.
+
+    What must be kept by ``keep_per_stratum`` and ``keep_dates`` is kept first and counts towards its cluster.
+
+    Raises: DataError: if a place has features that are not finite; the first such places are named.
+    """
     n = len(names)
-    tree = build_tree(features, settings.levels or default_levels(n), seed=seed, rounds=settings.resample_rounds)
+    try:
+        tree = build_tree(features, settings.levels or default_levels(n), seed=seed, rounds=settings.resample_rounds)
+    except NotFiniteError as error:
+        some = ", ".join(names[row] for row in error.rows[:5])
+        remedy = (
+            "their chips, or the backbone, are at fault: look at the chips, remove them from the archive, and run curate again"
+        )
+        raise DataError(f"{len(error.rows)} places have features that are not finite: {some}", remedy=remedy) from error
     budget = min(n, settings.keep_places or max(1, round(settings.keep_share * n)))
-    kept = select_balanced(tree, budget, _hashes(names, seed, "balance"))
+    hashes = _hashes(names, seed, "balance")
+    must = np.zeros(n, bool) if traits is None else must_keep(traits, settings, hashes)
+    kept = select_balanced(tree, budget, hashes, must=must)
     order = np.argsort(_hashes(names, seed, "order of shards"), kind="stable")
     return Selection(tree.labels[0], kept, order[kept[order]], _describe(tree, kept))
+
+
+def must_keep(traits: Traits, settings: ClusterSettings, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return which places (P,) the rules keep in any case: of each stratum those of lowest hash, and those of many dates."""
+    _, strata = np.unique(["" if name is None else name for name in traits.strata], return_inverse=True)
+    known = np.array([name is not None for name in traits.strata], bool)
+    order = np.lexsort((hashes, strata))
+    rank = np.arange(len(order)) - np.searchsorted(strata[order], strata[order], side="left")
+    must = np.zeros(len(order), bool)
+    must[order] = rank < settings.keep_per_stratum
+    must &= known
+    if settings.keep_dates is not None:
+        must |= traits.dates >= settings.keep_dates
+    return must
 
 
 def _hashes(names: Sequence[str], seed: int, stream: str) -> NDArray[np.uint64]:

@@ -19,7 +19,7 @@ from cgeartheye.curation.pictures import cut_pictures, find_pictures
 from cgeartheye.curation.pieces import Piece, Workers, cut_pieces, gather_pieces, part_path
 from cgeartheye.curation.places import cut_places
 from cgeartheye.curation.reuse import chips_folder, features_folder, note_pieces, put_away, take_over, work_folder
-from cgeartheye.curation.selection import Selection, select_places
+from cgeartheye.curation.selection import Selection, Traits, select_places
 from cgeartheye.curation.storing import Store, note_embeddings, store_places
 from cgeartheye.curation.tables import write_places, write_rejected
 from cgeartheye.errors import DataError, InputError
@@ -148,7 +148,8 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
     pieces = gather_pieces(chips_folder(out), len(plan.tasks))
     funnel = {**plan.counts, **pieces.counts}
     rows = pieces.rows
-    names = rows.filter(pa.compute.equal(rows["date_index"], 0))["place"].to_pylist()
+    first = rows.filter(pa.compute.equal(rows["date_index"], 0))
+    names = first["place"].to_pylist()
     write_rejected(out, pieces.rejected)
     if pieces.rejected:
         workers.progress.say(f"{len(pieces.rejected)} chips or places left out; rejected.parquet names each with its reason")
@@ -157,7 +158,9 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
         raise _nothing_left(settings, funnel)
     note_pieces(plan.tasks, settings, out)
     features = read_features(_parts(plan, out), features_folder(out))
-    selection = select_places(names, features, settings.clusters, seed=settings.seed)
+    n_dates = np.diff(np.flatnonzero(rows["date_index"].to_numpy() == 0), append=len(rows))
+    traits = Traits(first["stratum"].to_pylist(), n_dates)
+    selection = select_places(names, features, settings.clusters, seed=settings.seed, traits=traits)
     store = Store(chips_folder(out), work_folder(out), out, settings.shard_mb)
     shards = store_places(rows, selection, features, store, workers)
     note_embeddings(out, embedding, features.shape[1])

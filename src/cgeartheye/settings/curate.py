@@ -113,6 +113,11 @@ class ClusterSettings(Settings):
     """Places kept by balanced selection; none: see `keep_share` [ours]."""
     keep_share: float = Field(1.0, gt=0, le=1)
     """Share of the places kept by balanced selection; 1 keeps all and only names their clusters [ours]."""
+    keep_per_stratum: int = Field(0, ge=0)
+    """Places of each stratum that are kept in any case, as far as it has them; they count towards the budget [ours]."""
+    keep_dates: int | None = Field(None, ge=1)
+    """Places with at least so many dates are all kept, even beyond the budget, e.g. 2 for all multi-season places; none: no
+    such rule [ours]."""
 
     @model_validator(mode="after")
     def _levels_shrink(self) -> Self:

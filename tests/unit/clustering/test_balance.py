@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cgeartheye.clustering.balance import capped_shares, select_balanced
-from cgeartheye.clustering.tree import Tree, build_tree, default_levels
+from cgeartheye.clustering import tree as tree_module
+from cgeartheye.clustering.balance import capped_shares, grouped_shares, select_balanced
+from cgeartheye.clustering.tree import Tree, build_tree, default_levels, nearest_rows
 from cgeartheye.errors import ShapeError
 
 
@@ -26,6 +27,35 @@ def test_cap_is_the_largest_that_fits(sizes: list[int], budget: int) -> None:
     cap = max(c for c in range(52) if np.minimum(n, c).sum() <= total) if total < sum(sizes) else 51
     assert (shares >= np.minimum(n, cap)).all()
     assert (shares <= np.minimum(n, cap + 1)).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_all_parents_at_once_are_each_parent_alone(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    m, p = random.integers(1, 40), random.integers(1, 6)
+    parents, sizes, budgets = random.integers(0, p, m), random.integers(0, 30, m), random.integers(0, 120, p)
+    shares = grouped_shares(sizes, parents, budgets, at_least=np.zeros(m, np.int64))
+    for parent in range(p):
+        own = parents == parent
+        assert shares[own].tolist() == capped_shares(sizes[own], int(budgets[parent])).tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_shares_that_must_be_are_charged_before_the_cap(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    sizes = random.integers(0, 30, 12)
+    least = random.integers(0, sizes + 1)
+    budget = int(random.integers(0, 200))
+    one = np.zeros(12, np.int64)
+    shares = grouped_shares(sizes, one, np.array([budget]), at_least=least)
+    assert shares.sum() == np.clip(budget, least.sum(), sizes.sum())
+    assert ((least <= shares) & (shares <= sizes)).all()
+    free = (shares > least) & (shares < sizes)  # neither the rule nor the size decides: the cap, or one more
+    if free.any():
+        assert np.ptp(shares[free]) <= 1
+        assert (shares[shares > least] <= shares[free].min() + 1).all()
 
 
 def zipf(n: int, concepts: int, d: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -74,6 +104,24 @@ def test_any_budget_is_met_on_any_tree(seed: int, budget: int) -> None:
     assert kept.sum() == min(budget, 200)
     larger = select_balanced(tree, budget + 10, np.arange(200).astype(np.uint64))
     assert larger.sum() == min(budget + 10, 200)
+
+
+def test_rows_that_must_be_kept_are_kept_first() -> None:
+    leaves = np.array([0, 0, 0, 0, 1, 1], np.int32)
+    tree = Tree((leaves, np.array([0, 0], np.int32)), (np.zeros((2, 1), np.float32), np.zeros((1, 1), np.float32)))
+    must = np.array([False, True, True, True, False, False])
+    kept = select_balanced(tree, 4, np.arange(6).astype(np.uint64), must=must)
+    assert np.flatnonzero(kept).tolist() == [1, 2, 3, 4]
+    assert np.flatnonzero(select_balanced(tree, 2, np.arange(6).astype(np.uint64), must=must)).tolist() == [1, 2, 3]
+
+
+def test_nearest_rows_by_brute_force_in_any_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    labels, distances = random.integers(0, 9, 400).astype(np.int32), random.integers(0, 20, 400).astype(np.float32)
+    brute = sorted(row for k in range(9) for row in sorted(np.flatnonzero(labels == k), key=lambda r: (distances[r], r))[:6])
+    assert nearest_rows(labels, distances, 6).tolist() == brute
+    monkeypatch.setattr(tree_module, "_MERGED_ROWS", 70)
+    assert nearest_rows(labels, distances, 6).tolist() == brute
 
 
 def test_tree_is_a_tree_and_repeats() -> None:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, kmeans_plusplus
 from threadpoolctl import threadpool_limits
 
-from cgeartheye.clustering.kmeans import CHUNK_ROWS, assign, kmeans
+from cgeartheye.clustering.kmeans import assign, kmeans
+from cgeartheye.clustering.neighbours import CHUNK_ROWS, assign_near
+from cgeartheye.clustering.rows import Picked
+from cgeartheye.clustering.seeds import seed_centroids
 from cgeartheye.errors import DataError, ShapeError
 
 
@@ -52,7 +57,7 @@ def test_bits_do_not_depend_on_threads(threads: int) -> None:
     results = []
     for limit in (1, threads):
         with threadpool_limits(limit):
-            results.append(kmeans(rows, 48, seed=5, max_passes=4))
+            results.append(kmeans(rows, 100, seed=5, max_passes=4))
     first, second = results
     assert first.centroids.tobytes() == second.centroids.tobytes()
     assert first.labels.tobytes() == second.labels.tobytes()
@@ -89,3 +94,58 @@ def test_rows_that_are_not_finite_are_named() -> None:
     for shape, k in [((0, 4), 3), ((5,), 3), ((5, 4), 0)]:
         with pytest.raises(ShapeError):
             kmeans(np.zeros(shape, np.float32), k, seed=0)
+
+
+@pytest.mark.parametrize("d", [4, 24, 96])
+def test_near_is_almost_as_good_as_nearest_where_there_are_no_clusters_at_all(d: int) -> None:
+    rows = np.random.default_rng(d).normal(size=(9000, d)).astype(np.float32)
+    found = kmeans(rows, 150, seed=0)
+    exact = assign(rows, found.centroids)[1].sum(dtype=float)
+    assert exact - 1e-3 <= found.inertia < 1.005 * exact
+    near = assign_near(rows, found.centroids, seed=1)[1].sum(dtype=float)
+    assert exact - 1e-3 <= near < 1.02 * exact
+
+
+def test_near_is_nearest_for_99_rows_of_100_where_there_are_clusters() -> None:
+    rows, _ = blobs(9000, 200, 48, spread=0.4)
+    found = kmeans(rows, 150, seed=0)
+    exact = assign(rows, found.centroids)[0]
+    assert (found.labels != exact).mean() < 1e-2
+    assert (assign_near(rows, found.centroids, seed=1)[0] != exact).mean() < 1e-2
+
+
+def test_distances_are_those_to_the_label() -> None:
+    rows, _ = blobs(3000, 90, 12, spread=0.5)
+    found = kmeans(rows, 90, seed=0)
+    brute = ((rows.astype(float) - found.centroids[found.labels]) ** 2).sum(axis=1)
+    assert np.allclose(found.distances, brute, atol=1e-4)
+    labels, distances = assign_near(rows, found.centroids, seed=0)
+    assert np.allclose(distances, ((rows.astype(float) - found.centroids[labels]) ** 2).sum(axis=1), atol=1e-4)
+
+
+def test_local_seeding_is_as_good_as_scikit_learns() -> None:
+    rows, _ = blobs(4000, 300, 16, spread=0.3)
+    ours = np.mean([assign(rows, seed_centroids(rows, 200, seed=s))[1].sum() for s in range(4)])
+    theirs = np.mean([assign(rows, kmeans_plusplus(rows, 200, random_state=s)[0])[1].sum() for s in range(4)])
+    assert ours < 1.02 * theirs
+
+
+def test_many_clusters_of_few_distinct_rows() -> None:
+    rows = np.repeat(np.random.default_rng(0).normal(size=(70, 5)).astype(np.float32), 9, axis=0)
+    found = kmeans(rows, 100, seed=0)
+    assert len(found.centroids) == 70
+    assert found.inertia == pytest.approx(0, abs=1e-3)
+    one = kmeans(np.ones((500, 4), np.float32), 100, seed=0)
+    assert one.centroids.tolist() == [[1, 1, 1, 1]]
+
+
+def test_mapped_files_and_picked_rows_give_what_arrays_give(tmp_path: Path) -> None:
+    rows, _ = blobs(2000, 30, 8, spread=0.3)
+    half = rows.astype(np.float16)
+    np.save(tmp_path / "x.npy", half)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    one, two = kmeans(half, 70, seed=3), kmeans(mapped, 70, seed=3)
+    assert one.centroids.tobytes() == two.centroids.tobytes()
+    some = np.arange(5, 1900, 3)
+    three, four = kmeans(half[some], 70, seed=3), kmeans(Picked(mapped, some), 70, seed=3)
+    assert three.labels.tobytes() == four.labels.tobytes()

@@ -1,0 +1,7 @@
+"""placeholder"""
+
+from pathlib import Path
+
+
+def extrapolate(folder: Path) -> None:
+    print(folder)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cgeartheye.curation.selection import Traits, must_keep, select_places
+from cgeartheye.errors import DataError
+from cgeartheye.settings.curate import ClusterSettings
+
+NAMES = [f"p{k}" for k in range(300)]
+
+
+def features() -> np.ndarray:
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(300, 8)).astype(np.float32)
+    rows[40:] = rows[0] + 0.01 * rows[40:]  # one thing fills the archive
+    return rows
+
+
+def traits() -> Traits:
+    strata = [None if k % 10 == 0 else f"s{k % 7}" for k in range(300)]
+    return Traits(strata, np.where(np.arange(300) % 25 == 0, 4, 1))
+
+
+def test_rules_keep_a_minimum_of_each_stratum_and_all_places_of_many_dates() -> None:
+    settings = ClusterSettings(levels=(20, 4), keep_places=60, keep_per_stratum=5, keep_dates=2)
+    kept = select_places(NAMES, features(), settings, seed=1, traits=traits()).kept
+    assert kept.sum() == 60
+    assert kept[::25].all()
+    for stratum in range(7):
+        assert sum(kept[k] for k in range(300) if traits().strata[k] == f"s{stratum}") >= 5
+
+
+def test_what_must_be_kept_counts_towards_its_cluster() -> None:
+    plain = ClusterSettings(levels=(20, 4), keep_places=60)
+    settings = ClusterSettings(levels=(20, 4), keep_places=60, keep_dates=2)
+    one, two = (select_places(NAMES, features(), s, seed=1, traits=traits()) for s in (plain, settings))
+    assert one.table["places"].to_pylist() == two.table["places"].to_pylist()
+    before, after = (np.array(s.table["kept"].to_pylist()) for s in (one, two))
+    assert np.abs(before - after).sum() <= 12  # clusters keep their share where the rules do not ask for more
+
+
+def test_more_places_than_the_budget_may_be_asked_for() -> None:
+    settings = ClusterSettings(levels=(20, 4), keep_places=3, keep_dates=2)
+    kept = select_places(NAMES, features(), settings, seed=1, traits=traits()).kept
+    assert np.flatnonzero(kept).tolist() == list(range(0, 300, 25))
+
+
+def test_places_without_stratum_have_no_minimum_and_a_smaller_one_is_part_of_a_larger() -> None:
+    hashes = np.random.default_rng(0).integers(0, 2**63, 300).astype(np.uint64)
+    few, many = (must_keep(traits(), ClusterSettings(keep_per_stratum=m), hashes) for m in (2, 4))
+    assert (few <= many).all()
+    assert few.sum() == 14
+    assert not many[::10].any()
+
+
+def test_places_with_broken_features_are_named() -> None:
+    rows = features()
+    rows[17, 3] = np.nan
+    with pytest.raises(DataError, match=r"1 places .*p17"):
+        select_places(NAMES, rows, ClusterSettings(), seed=0)
