@@ -11,10 +11,12 @@ from rasterio.windows import Window
 from scipy.ndimage import maximum_filter
 
 from cgeartheye.geometry.grid import Grid
-from cgeartheye.rasters.reader import Colours, Raster, at_scale, kernel_for, read_window, warp_colours
-from cgeartheye.rasters.warp import Kernel, Lattice, Placement, reach_px, warp_to_edge
+from cgeartheye.rasters.reader import Raster, at_scale, kernel_for, read_planes
+from cgeartheye.rasters.warp import Lattice, Placement, reach_px, warp, warp_to_edge
 
 Mask = NDArray[np.bool_]
+Planes = NDArray[np.uint8]
+"""(3, H, W): red, green and blue one after the other."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,12 @@ class Mosaic:
 
 @dataclass
 class _Layer:
-    """Rasters that share one lattice, joined before their one warp: (h, w, 3), (h, w), and pixels given by each raster."""
+    """Rasters that share one lattice, joined before their one warp: (3, h, w), (h, w), and pixels given by each raster."""
 
     lattice: Lattice
     placed: Placement
     members: list[tuple[int, Raster]]
-    colours: NDArray[np.uint8]
+    planes: Planes
     valid: Mask
     given: dict[int, int]
 
@@ -61,17 +63,18 @@ def read_mosaic(rasters: Sequence[Raster], grid: Grid) -> Mosaic:
     layers = [_joined(layer) for layer in _layers(rasters, grid)]
     on_grid = [_on_grid(layer, grid) for layer in layers]
     order = sorted(range(len(layers)), key=lambda i: (-int(on_grid[i][1].sum()), layers[i].members[0][0]))
-    colours, valid = np.zeros((grid.height, grid.width, 3), np.uint8), np.zeros((grid.height, grid.width), bool)
+    planes, valid = np.zeros((3, grid.height, grid.width), np.uint8), np.zeros((grid.height, grid.width), bool)
     given: dict[int, int] = {}
     for i in order:
         new = on_grid[i][1] & ~valid
         if new.any():
-            colours = on_grid[i][0] if new.all() else np.where(new[..., None], on_grid[i][0], colours)
+            planes = on_grid[i][0] if new.all() else np.where(new, on_grid[i][0], planes)
             valid = valid | new
             total = sum(layers[i].given.values())
             given |= {number: round(int(new.sum()) * part / total) for number, part in layers[i].given.items() if part}
     if len(layers) > 1 and not valid.all():
-        _close_seams([layers[i] for i in order], grid, colours, valid)
+        _close_seams([layers[i] for i in order], grid, planes, valid)
+    colours = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
     return Mosaic(colours, valid, tuple(sorted(given, key=lambda number: (-given[number], number))))
 
 
@@ -87,37 +90,37 @@ def _layers(rasters: Sequence[Raster], grid: Grid) -> list[_Layer]:
             fitting[0].members.append((number, raster))
         else:
             shape = (int(placed.window.height), int(placed.window.width))
-            empty = np.zeros((*shape, 3), np.uint8), np.zeros(shape, bool)
+            empty = np.zeros((3, *shape), np.uint8), np.zeros(shape, bool)
             layers.append(_Layer(raster.lattice.window(placed.window), placed, [(number, raster)], *empty, {}))
     return layers
 
 
 def _joined(layer: _Layer) -> _Layer:
     """Read all rasters of a layer into its window, the best covered on top."""
-    read: list[tuple[int, Colours]] = []
+    read: list[tuple[int, tuple[Planes, Mask]]] = []
     for number, raster in layer.members:
         offset = raster.lattice.offset(layer.lattice)
         assert offset is not None  # noqa: S101 - they were grouped by it
-        read.append((number, read_window(raster, Window(*offset, layer.lattice.width, layer.lattice.height))))
+        read.append((number, read_planes(raster, Window(*offset, layer.lattice.width, layer.lattice.height))))
     read.sort(key=lambda entry: (-int(entry[1][1].sum()), entry[0]))
-    layer.colours, layer.valid = read[0][1]
+    layer.planes, layer.valid = read[0][1]
     layer.given[read[0][0]] = int(layer.valid.sum())
-    for number, (colours, valid) in read[1:]:
+    for number, (planes, valid) in read[1:]:
         new = valid & ~layer.valid
         layer.given[number] = int(new.sum())
         if layer.given[number]:
-            layer.colours = np.where(new[..., None], colours, layer.colours)
+            layer.planes = np.where(new, planes, layer.planes)
             layer.valid = layer.valid | new
     return layer
 
 
-def _on_grid(layer: _Layer, grid: Grid) -> Colours:
+def _on_grid(layer: _Layer, grid: Grid) -> tuple[Planes, Mask]:
     if layer.placed.exact:
-        return layer.colours, layer.valid
-    return warp_colours(layer.colours, layer.valid, layer.lattice, grid, kernel_for(layer.placed))
+        return layer.planes, layer.valid
+    return warp(layer.planes, layer.valid, layer.lattice, grid, kernel_for(layer.placed))
 
 
-def _close_seams(layers: Sequence[_Layer], grid: Grid, colours: NDArray[np.uint8], valid: Mask) -> None:
+def _close_seams(layers: Sequence[_Layer], grid: Grid, planes: Planes, valid: Mask) -> None:
     """Fill, in place, the gaps around which the pixels of all layers together leave no hole."""
     edges = [_to_edge(layer, grid) for layer in layers]
     covered = valid | np.logical_or.reduce([known for _, known in edges])
@@ -125,12 +128,10 @@ def _close_seams(layers: Sequence[_Layer], grid: Grid, colours: NDArray[np.uint8
     inside = ~maximum_filter(~covered, size=2 * reach + 1, mode="nearest")
     for picture, known in edges:
         new = known & inside & ~valid
-        colours[new], valid[new] = picture[new], True
+        planes[:, new], valid[new] = picture[:, new], True
 
 
-def _to_edge(layer: _Layer, grid: Grid) -> Colours:
+def _to_edge(layer: _Layer, grid: Grid) -> tuple[Planes, Mask]:
     if layer.placed.exact:
-        return layer.colours, layer.valid
-    kernel: Kernel = kernel_for(layer.placed)
-    values, known = warp_to_edge(np.moveaxis(layer.colours, -1, 0), layer.valid, layer.lattice, grid, kernel)
-    return np.moveaxis(values, 0, -1), known
+        return layer.planes, layer.valid
+    return warp_to_edge(layer.planes, layer.valid, layer.lattice, grid, kernel_for(layer.placed))

@@ -180,9 +180,15 @@ def read_window(raster: Raster, window: Window | None = None) -> Colours:
         DataError: if the raster is no picture, or its pixels cannot be read there.
         ShapeError: if the window is not made of whole pixels or too large.
     """
+    planes, valid = read_planes(raster, window)
+    return _channels_last(planes), valid
+
+
+def read_planes(raster: Raster, window: Window | None = None) -> Colours:
+    """Read a rectangle as :func:`read_window` does, but as (3, H, W) uint8: red, green and blue one after the other."""
     window = _whole(raster, window)
     values, valid = _read(raster, raster.plan.bands, window, raster.plan.mask)
-    return _to_colours(raster.plan, values), valid
+    return _to_bytes(raster.plan, values), valid
 
 
 def read_values(raster: Raster, window: Window | None = None, *, band: int = 1) -> Values:
@@ -213,7 +219,7 @@ def read_overview(raster: Raster, longest_px: int) -> Colours:
     plan = raster.plan
     with _reading(raster.path, "at an overview"):
         values = raster.dataset.read(plan.bands, out_shape=(3, *shape))
-        return _to_colours(plan, values), read_mask(raster.dataset, plan.mask, None, shape)
+        return _channels_last(_to_bytes(plan, values)), read_mask(raster.dataset, plan.mask, None, shape)
 
 
 def read_on_grid(source: Raster | Scene, grid: Grid) -> Colours:
@@ -238,10 +244,10 @@ def read_on_grid(source: Raster | Scene, grid: Grid) -> Colours:
     raster, placed = at_scale(source, grid)
     if placed.window is None:
         return np.zeros((grid.height, grid.width, 3), np.uint8), np.zeros((grid.height, grid.width), bool)
-    colours, valid = read_window(raster, placed.window)
-    if placed.exact:
-        return colours, valid
-    return warp_colours(colours, valid, raster.lattice.window(placed.window), grid, kernel_for(placed))
+    planes, valid = read_planes(raster, placed.window)
+    if not placed.exact:
+        planes, valid = warp(planes, valid, raster.lattice.window(placed.window), grid, kernel_for(placed))
+    return _channels_last(planes), valid
 
 
 def at_scale(raster: Raster, grid: Grid) -> tuple[Raster, Placement]:
@@ -259,12 +265,6 @@ def at_scale(raster: Raster, grid: Grid) -> tuple[Raster, Placement]:
 def kernel_for(placed: Placement) -> Kernel:
     """Return the kernel of colours: an average where pixels shrink much, else bicubic."""
     return "average" if placed.shrink > SHRINK else "cubic"
-
-
-def warp_colours(colours: NDArray[np.uint8], valid: NDArray[np.bool_], source: Lattice, grid: Grid, kernel: Kernel) -> Colours:
-    """Resample colours (H, W, 3) and their mask (H, W) from where they lie onto a grid, by :func:`warp`."""
-    values, known = warp(np.moveaxis(colours, -1, 0), valid, source, grid, kernel)
-    return np.ascontiguousarray(np.moveaxis(values, 0, -1)), known
 
 
 def read_values_on_grid(raster: Raster, grid: Grid, *, band: int = 1, kernel: Kernel = "nearest") -> Values:
@@ -299,10 +299,14 @@ def _overview(raster: Raster, shrink: float) -> Raster | None:
     return raster._smaller[level]
 
 
-def _to_colours(plan: ColourPlan, values: NDArray[Any]) -> NDArray[np.uint8]:
-    """(3, H, W) of the raster's type -> (H, W, 3) uint8."""
-    eight = values if plan.stretch is None else plan.stretch.apply(values)
-    return np.ascontiguousarray(np.moveaxis(eight, 0, -1))
+def _to_bytes(plan: ColourPlan, values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Values of the raster's type, of any shape -> uint8."""
+    return values if plan.stretch is None else plan.stretch.apply(values)
+
+
+def _channels_last(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(3, H, W) -> (H, W, 3)."""
+    return np.ascontiguousarray(np.moveaxis(planes, 0, -1))
 
 
 def _whole(raster: Raster, window: Window | None) -> Window:

@@ -126,9 +126,14 @@ def warp(values: NDArray[Any], valid: Mask, source: Lattice, grid: Grid, kernel:
     Returns: (n, grid.height, grid.width) of the same type, and (grid.height, grid.width) bool.
     """
     reach = max(_reaches(kernel, grid, source))
-    usable = valid if not reach or valid.all() else ~maximum_filter(~valid, size=2 * reach + 1, mode="nearest")
-    known = _nearest(usable, source, grid)
     result = np.zeros((len(values), grid.height, grid.width), dtype=values.dtype)
+    whole = bool(valid.all())
+    if whole and _inside(grid, source, reach):
+        _reproject(values, result, source, grid, kernel)
+        if _rim(result).any(axis=0).all():  # else GDAL may have found the rim elsewhere than PROJ has: the mask will tell
+            return result, np.ones((grid.height, grid.width), dtype=bool)
+    usable = valid if whole or not reach else ~maximum_filter(~valid, size=2 * reach + 1, mode="nearest")
+    known = _nearest(usable, source, grid)
     if known.any():
         _reproject(values, result, source, grid, kernel)
         result[:, ~known] = 0
@@ -138,8 +143,15 @@ def warp(values: NDArray[Any], valid: Mask, source: Lattice, grid: Grid, kernel:
 def warp_to_edge(values: NDArray[Any], valid: Mask, source: Lattice, grid: Grid, kernel: Kernel) -> tuple[NDArray[Any], Mask]:
     """Resample values up to the very edge of the valid ones, which are repeated where the kernel reaches beyond it.
 
-    For the seam between two pictures that meet without overlap; arguments and results as of :func:`warp`, but a pixel is
-    valid if the source pixel it lies in is.
+    For the seam between two pictures that meet without overlap; a pixel is valid if the source pixel it lies in is.
+
+    Args:
+        values: (n, H, W) of any number type.
+        valid: (H, W) bool.
+        source: where ``values`` lie.
+        grid: the target.
+        kernel: interpolation.
+    Returns: (n, grid.height, grid.width) of the same type, and (grid.height, grid.width) bool.
     """
     if not valid.any():
         return warp(values, valid, source, grid, kernel)
@@ -162,6 +174,19 @@ def _reaches(kernel: Kernel, grid: Grid, source: Lattice) -> tuple[int, int]:
     spans = np.abs(steps).sum(axis=1) if boxed else np.maximum(1.0, np.hypot(steps[:, 0], steps[:, 1]))
     across, down = (math.ceil(_REACH[kernel] * float(span)) for span in spans)
     return across, down
+
+
+def _inside(grid: Grid, source: Lattice, reach: int) -> bool:
+    """Tell whether all of a grid lies at least ``reach`` pixels inside."""
+    column, row = source.pixels(grid, *_outline(grid))
+    inside = (column >= reach) & (column <= source.width - reach) & (row >= reach) & (row <= source.height - reach)
+    return bool(inside.all())
+
+
+def _rim(values: NDArray[Any]) -> NDArray[Any]:
+    """Return the outermost pixels of (n, H, W) as (n, m)."""
+    sides = (values[:, 0], values[:, -1], values[:, :, 0], values[:, :, -1])
+    return np.concatenate(sides, axis=1)
 
 
 def _nearest(mask: Mask, source: Lattice, grid: Grid) -> Mask:
