@@ -44,7 +44,8 @@ def begin_archive(settings: CurateSettings, out: Path, progress: Progress) -> Be
     scenes = _scenes(settings)
     gsd_m = settings.gsd_m or float(np.median([scene.gsd_m for scene in scenes]))
     side_m = settings.chip_px * gsd_m
-    found = find_candidates(scenes, CellGrid(settings.cell_m), side_m, settings.places_per_cell)
+    grid, jitter = CellGrid(settings.cell_m), settings.chips.jitter
+    found = find_candidates(scenes, grid, side_m, settings.places_per_cell, jitter=jitter, seed=settings.seed)
     counts = {"scenes": len(scenes), "cells_covered": len(np.unique(found.cells))}
     _refuse_disjoint(found, scenes, settings, side_m)
     if settings.hold_out is not None:

@@ -16,8 +16,9 @@ from pyogrio.errors import DataSourceError
 
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.cells import MAJOR_AXIS_M, CellGrid
-from cgeartheye.geometry.crs import LONLAT, split_antimeridian, utm_crs
+from cgeartheye.geometry.crs import LONLAT, split_antimeridian, utm_crs, utm_zone
 from cgeartheye.rasters.scenes import Scene
+from cgeartheye.seeding import derive, splitmix64
 
 _E2: Final = 0.00669437999014
 """Squared eccentricity of WGS84."""
@@ -56,7 +57,9 @@ class Candidates:
         )
 
 
-def find_candidates(scenes: Sequence[Scene], grid: CellGrid, side_m: float, per_cell: int) -> Candidates:
+def find_candidates(
+    scenes: Sequence[Scene], grid: CellGrid, side_m: float, per_cell: int, *, jitter: float = 0.0, seed: int = 0
+) -> Candidates:
     """Return the places whose chip of ``side_m`` metres lies inside the joined footprints of at least one date.
 
     Args:
@@ -64,10 +67,12 @@ def find_candidates(scenes: Sequence[Scene], grid: CellGrid, side_m: float, per_
         grid: of the cells.
         side_m: side of a chip.
         per_cell: places in a cell, on a square raster of slots inside it.
+        jitter: share of the room between chip and slot over which places are spread; see :func:`place_centres`.
+        seed: of the spread.
     """
     ids = np.unique(np.concatenate([grid.within(scene.footprint) for scene in scenes]))
     cells, slots = np.repeat(ids, per_cell), np.tile(np.arange(per_cell), len(ids))
-    lon, lat = _centres(grid, ids, per_cell)
+    lon, lat = place_centres(grid, ids, side_m, per_cell, jitter=jitter, seed=seed)
     tree = shapely.STRtree(chip_boxes(lon, lat, side_m))
     covering: dict[int, list[int]] = defaultdict(list)
     n_dates = np.zeros(len(cells), np.int64)
@@ -99,29 +104,67 @@ def _joined(scenes: Sequence[Scene]) -> Any:  # noqa: ANN401 - shapely geometry
     return area
 
 
-def _centres(grid: CellGrid, ids: Ints, per_cell: int) -> tuple[Floats, Floats]:
-    """Return centres of ``per_cell`` slots a cell, cell by cell: the first of a square raster, row by row."""
+def place_centres(
+    grid: CellGrid, ids: Ints, side_m: float, per_cell: int, *, jitter: float = 0.0, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """Return centres of ``per_cell`` slots a cell, cell by cell: the first of a square raster, row by row.
+
+    Each is moved by a hash of (seed, cell, slot) within the room that a chip leaves in its slot, so that places do not lie on
+    a lattice and chips of neighbours never overlap; where the chip is larger than the slot it stays in the middle.
+
+    Args:
+        grid: of the cells.
+        ids: (n,) int64, cells.
+        side_m: side of a chip.
+        per_cell: slots.
+        jitter: share of that room which is used, [0, 1].
+        seed: of the hash.
+
+    Returns: longitudes and latitudes in degrees, (n * per_cell,) each.
+    """
     side = int(np.ceil(np.sqrt(per_cell)))
     west, south, east, north = (edge[:, None] for edge in grid.bounds(ids).T)
     slot = np.arange(per_cell)
-    lon = west + (east - west) * (slot % side + 0.5) / side
-    lat = south + (north - south) * (slot // side + 0.5) / side
-    return lon.ravel(), lat.ravel()
+    lon = (west + (east - west) * (slot % side + 0.5) / side).ravel()
+    lat = (south + (north - south) * (slot // side + 0.5) / side).ravel()
+    if jitter == 0:
+        return lon, lat
+    keys = splitmix64((ids.astype(np.uint64) ^ np.uint64(derive(seed, "jitter")))[:, None] + splitmix64(slot.astype(np.uint64)))
+    parts = (np.stack([keys >> np.uint64(32), keys & np.uint64(2**32 - 1)]) / 2.0**32 - 0.5).reshape(2, -1)
+    reach = _half_sides_deg(lon, lat, side_m)
+    rooms = [np.repeat((high - low).ravel() / side, per_cell) for low, high in ((west, east), (south, north))]
+    lon, lat = (
+        at + part * jitter * np.maximum(0, room - 2 * half)
+        for at, part, room, half in zip((lon, lat), parts, rooms, reach, strict=True)
+    )
+    return lon, lat
 
 
 def chip_boxes(lon: Floats, lat: Floats, side_m: float) -> NDArray[np.object_]:
-    """Return boxes in degrees that hold the chips centred on points, (n,) each.
+    """Return areas in degrees that hold the chips centred on points, (n,) each: boxes, in two parts over the antimeridian.
 
-    A chip is square in a UTM zone and thus turned against the meridian; the box is widened by that angle, and by 1 %.
+    A chip is square in a UTM zone and thus turned against the meridian; the box is widened by that angle, and by 1 %. One
+    that holds a pole is the cap around it.
     """
-    sine = np.sin(np.radians(lat))
-    zone_lon = np.floor((lon + 180) / 6) * 6 - 177
-    turn = np.abs(np.radians(lon - zone_lon) * sine)
+    east, north = _half_sides_deg(lon, lat, side_m)
+    low, high = np.maximum(lat - north, -90.0), np.minimum(lat + north, 90.0)
+    around = (east >= 180) | (np.abs(lat) + north >= 90)
+    boxes = np.asarray(shapely.box(np.where(around, -180, lon - east), low, np.where(around, 180, lon + east), high))
+    for i in np.flatnonzero(~around & (np.abs(lon) + east > 180)):
+        boxes[i] = split_antimeridian(boxes[i])
+    return boxes
+
+
+def _half_sides_deg(lon: Floats, lat: Floats, side_m: float) -> tuple[Floats, Floats]:
+    """Return half the sides of the boxes of :func:`chip_boxes` in degrees of longitude and of latitude, (n,) each."""
+    sine, zone = np.sin(np.radians(lat)), utm_zone(lon, lat)
+    off = (lon - (6 * zone - 183) + 180) % 360 - 180
+    turn = np.where(zone > 0, np.abs(np.radians(off) * sine), np.pi / 4)  # a chip at a pole may be turned by any angle
     half = side_m / 2 * (np.cos(turn) + np.sin(turn)) * 1.01
     root = np.sqrt(1 - _E2 * sine**2)
     north = np.degrees(half / (MAJOR_AXIS_M * (1 - _E2) / root**3))
-    east = np.degrees(half / (MAJOR_AXIS_M / root * np.maximum(np.cos(np.radians(lat)), 1e-6)))
-    return np.asarray(shapely.box(lon - east, lat - north, lon + east, lat + north))
+    poleward = np.minimum(np.abs(lat) + north, 90)
+    return np.degrees(half / (MAJOR_AXIS_M / root * np.maximum(np.cos(np.radians(poleward)), 1e-9))), north
 
 
 def outside_hold_out(candidates: Candidates, hold_out: Path, side_m: float) -> NDArray[np.bool_]:

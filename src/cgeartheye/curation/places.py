@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -10,24 +11,22 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pyproj import Geod
 
 from cgeartheye.curation.filtering import encode_jpeg, fault_of, kind_of, quality_columns
 from cgeartheye.curation.pieces import Piece
 from cgeartheye.errors import DataError
-from cgeartheye.geometry.crs import LONLAT, transformer
 from cgeartheye.geometry.grid import Grid, local_grid
 from cgeartheye.geometry.registration import measure_shift
 from cgeartheye.metrics.quality import LUMA, Quality, measure_quality
-from cgeartheye.rasters.reader import Raster, open_raster, read_on_grid
+from cgeartheye.rasters.mosaic import Mosaic, read_mosaic
+from cgeartheye.rasters.reader import Raster, open_raster
 from cgeartheye.rasters.scenes import Scene
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.format import Chip, Place
 
-_SAME: Final = 1e-6
-"""Relative difference below which two pixel sizes are the same."""
-_TRUE_SCALE: Final = 0.01
-"""A projected system is used for chips while its scale is within 1 % of true; Web Mercator is not."""
+_WHITE: Final = 200
+"""Values from which a pixel whose colours differ by less than :data:`_COLOURLESS` may be cloud [ours]."""
+_COLOURLESS: Final = 30
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,18 @@ class PlaceBlock:
 
 @dataclass(frozen=True)
 class _Cut:
-    """One date of a place: picture (H, W, 3) uint8, mask (H, W) bool, measures."""
+    """One date of a place: picture (H, W, 3) uint8, mask (H, W) bool, measures, and the scenes it is made of, most first."""
 
-    scene: Scene
-    name: str
+    scenes: tuple[Scene, ...]
     image: NDArray[np.uint8]
     valid: NDArray[np.bool_]
     quality: Quality
     columns: Mapping[str, Any]
+
+    @property
+    def scene(self) -> Scene:
+        """The scene that gave most of its pixels."""
+        return self.scenes[0]
 
 
 class _Loss:
@@ -110,7 +113,8 @@ def _open_all(scenes: Mapping[int, Scene], closing: ExitStack) -> tuple[dict[int
 def _cut_place(
     spot: Spot, task: PlaceBlock, rasters: Mapping[int, Raster], broken: Mapping[int, str], loss: _Loss
 ) -> Place | None:
-    grid = place_grid(spot, [task.scenes[n] for n in spot.scenes], task.settings.chip_px, task.gsd_m)
+    # the place alone fixes the grid, so that it stays the same whatever scenes an archive gains
+    grid = local_grid(spot.lon, spot.lat, gsd_m=task.gsd_m, size_px=task.settings.chip_px)
     cuts = []
     for numbers in _by_date(spot, task.scenes):
         cut = _cut_date(grid, [(task.scenes[n], rasters.get(n), broken.get(n)) for n in numbers], spot, loss)
@@ -121,7 +125,10 @@ def _cut_place(
             loss.reject(spot, cut.scene, fault, kind_of(fault))
         else:
             cuts.append(cut)
-    cuts = _registered(_best(cuts, task.settings.max_dates), task.settings, spot, loss)
+    good = _best_of_quarters(cuts, task.settings.chips.per_quarter)
+    if len(good) < len(cuts):
+        loss.count("other_dates_of_a_quarter", len(cuts) - len(good))
+    cuts = _registered(_best(good, task.settings.max_dates), task.settings, spot, loss)
     if len(cuts) < max(1, task.settings.min_dates or 1):
         wanted = task.settings.min_dates or 1
         loss.reject(spot, None, f"{len(cuts)} good dates, {wanted} wanted", "places_with_too_few_dates")
@@ -132,38 +139,6 @@ def _cut_place(
     return Place(spot.name, chips, {**{k: v for k, v in known.items() if v is not None}, **where})
 
 
-def place_grid(spot: Spot, scenes: Sequence[Scene], chip_px: int, gsd_m: float) -> Grid:
-    """Return the one grid onto which all dates of a place go.
-
-    Its system is that of most of the scenes if it is metric and true to scale there, else the UTM zone of the place. Its
-    pixels fall on those of the first scene (by date and name) that has this system and pixel size, so that chips of such
-    scenes are copies and not resampled; where there is none, on whole multiples of the pixel.
-    """
-    systems = [scene.crs for scene in scenes]
-    common = max(sorted(set(systems)), key=systems.count)
-    crs = common if _is_true(common, spot.lon, spot.lat) else None
-    grid = local_grid(spot.lon, spot.lat, gsd_m=gsd_m, size_px=chip_px, crs=crs)
-    for scene in scenes:
-        a, b, x0, d, e, y0 = scene.transform
-        square = abs(a - gsd_m) <= _SAME * gsd_m and abs(e + gsd_m) <= _SAME * gsd_m
-        if scene.crs == grid.crs and square and b == d == 0:
-            column, row = round((grid.x0 - x0) / a), round((grid.y0 - y0) / e)
-            return replace(grid, x0=x0 + column * a, y0=y0 + row * e)
-    return grid
-
-
-def _is_true(crs: str, lon: float, lat: float) -> bool:
-    """Tell whether a metre of the system is a metre on the ground at a point, within 1 %, in both directions."""
-    to_degrees, geod = transformer(crs, LONLAT), Geod(ellps="WGS84")
-    system = to_degrees.source_crs
-    if system is None or not system.is_projected or abs(system.axis_info[0].unit_conversion_factor - 1) > _SAME:
-        return False
-    x, y = transformer(LONLAT, crs).transform(lon, lat)
-    lons, lats = to_degrees.transform([x, x + 100, x], [y, y, y + 100])
-    _, _, ground = geod.inv([lons[0]] * 2, [lats[0]] * 2, lons[1:], lats[1:])
-    return bool(np.all(np.abs(np.asarray(ground) / 100 - 1) <= _TRUE_SCALE))
-
-
 def _by_date(spot: Spot, scenes: Mapping[int, Scene]) -> list[list[int]]:
     dates: dict[Any, list[int]] = defaultdict(list)
     for number in spot.scenes:
@@ -172,27 +147,67 @@ def _by_date(spot: Spot, scenes: Mapping[int, Scene]) -> list[list[int]]:
 
 
 def _cut_date(grid: Grid, sources: Sequence[tuple[Scene, Raster | None, str | None]], spot: Spot, loss: _Loss) -> _Cut | None:
-    """Read one date: the best covered scene, its holes filled from the date's other scenes in order of coverage."""
-    read = []
+    """Read one date from all its scenes; one that cannot be read costs only its own pixels."""
+    usable: list[tuple[Scene, Raster]] = []
     for scene, raster, fault in sources:
-        try:
-            if raster is None:
-                raise DataError(fault or "cannot be opened")
-            read.append((scene, *read_on_grid(raster, grid)))
-        except DataError as error:
-            loss.reject(spot, scene, f"cannot be read: {error}", "unreadable")
-    if not read:
+        if raster is None:
+            loss.reject(spot, scene, f"cannot be read: {fault or 'cannot be opened'}", "unreadable")
+        else:
+            usable.append((scene, raster))
+    usable.sort(key=lambda entry: entry[0].id)
+    mosaic = _read_date(grid, usable, spot, loss)
+    if mosaic is None:
         return None
-    read.sort(key=lambda entry: (-int(entry[2].sum()), entry[0].id))
-    scene, image, valid = read[0]
-    used, image, valid = [scene.id], np.array(image), np.array(valid)
-    for other, colours, known in read[1:]:
-        fresh = known & ~valid
-        if fresh.any():
-            image[fresh], valid[fresh] = colours[fresh], True
-            used.append(other.id)
     loss.count("chips_cut")
-    return _Cut(scene, "+".join(used), image, valid, measure_quality(image, valid), {})
+    scenes = tuple(usable[i][0] for i in mosaic.used) or (usable[0][0],)
+    return _Cut(scenes, mosaic.colours, mosaic.valid, measure_quality(mosaic.colours, mosaic.valid), {})
+
+
+def _read_date(grid: Grid, usable: list[tuple[Scene, Raster]], spot: Spot, loss: _Loss) -> Mosaic | None:
+    """Read the scenes together; where that fails, find and leave out (from ``usable``, too) those that cannot be read."""
+    try:
+        return read_mosaic([raster for _, raster in usable], grid) if usable else None
+    except DataError:
+        for entry in list(usable):
+            try:
+                read_mosaic([entry[1]], grid)
+            except DataError as error:
+                loss.reject(spot, entry[0], f"cannot be read: {error}", "unreadable")
+                usable.remove(entry)
+    return read_mosaic([raster for _, raster in usable], grid) if usable else None
+
+
+def _best_of_quarters(cuts: Sequence[_Cut], wanted: int) -> list[_Cut]:
+    """Return the best dates of each quarter of each year, in order of date."""
+    quarters: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for number, cut in enumerate(cuts):
+        quarters[cut.scene.year, cut.scene.quarter].append(number)
+    kept: list[int] = []
+    for members in quarters.values():
+        ranked = members if len(members) <= wanted else sorted(members, key=lambda i: _rank(cuts[i]))
+        kept.extend(ranked[:wanted])
+    return [cuts[i] for i in sorted(kept)]
+
+
+def _rank(cut: _Cut) -> tuple[float, float, float, float, float, str]:
+    """Order the dates of a quarter: coverage, white pixels, stated clouds, angle of view, days from mid-quarter, name.
+
+    What a producer does not state counts as half a sky of cloud and as 45 degrees. Coverage and white are compared in steps
+    of 1 %, so that a hair's breadth does not outweigh what comes after.
+    """
+    scene = cut.scene
+    middle = dt.date(scene.year, 3 * scene.quarter - 1, 15)
+    clouds = 0.5 if scene.cloud_share is None else scene.cloud_share
+    angle = 45.0 if scene.off_nadir_deg is None else abs(scene.off_nadir_deg)
+    nodata, white = round(cut.quality.nodata, 2), round(_white_share(cut), 2)
+    return nodata, white, clouds, angle, abs((scene.date - middle).days), scene.id
+
+
+def _white_share(cut: _Cut) -> float:
+    """Return the share of valid pixels that are bright and colourless: between dates of one place, most often cloud."""
+    low, high = cut.image.min(axis=2), cut.image.max(axis=2)
+    white = (low >= _WHITE) & (high - low < _COLOURLESS) & cut.valid
+    return float(white.sum() / max(1, cut.valid.sum()))
 
 
 def _best(cuts: list[_Cut], wanted: int) -> list[_Cut]:
@@ -231,10 +246,10 @@ def _chip(cut: _Cut, grid: Grid, jpeg_quality: int) -> Chip:
         "date": scene.date,
         "year": scene.year,
         "quarter": scene.quarter,
-        "scene": cut.name,
+        "scene": "+".join(scene.id for scene in cut.scenes),
         "width": grid.width,
         "height": grid.height,
-        "licence": scene.licence,
+        "licence": " AND ".join(sorted({one.licence for one in cut.scenes})),
         **quality_columns(cut.quality),
         **cut.columns,
     }

@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 LONLAT: Final = "EPSG:4326"
 _NOMINAL: Final = 0.01
 """Projected units count as ground metres while the map scale is within 1 % of true (UTM 0.04 %); else geodesics do."""
+_POLAR_DEG: Final = 80.0
+"""Beyond this latitude sides are followed at more points, because straight lines on the map bend there in degrees."""
 
 
 @lru_cache(maxsize=256)
@@ -36,19 +38,25 @@ def same_crs(one: str, other: str) -> bool:
     return one == other or CRS.from_user_input(one).equals(CRS.from_user_input(other), ignore_axis_order=True)
 
 
-def utm_crs(lon: float, lat: float) -> str:
-    """Return the EPSG code of the UTM zone of a point in degrees, with the exceptions of Norway and Svalbard.
+def utm_zone(lon: ArrayLike, lat: ArrayLike) -> NDArray[np.int64]:
+    """Return the UTM zones (1 to 60) of points in degrees, (n,) each -> (n,) int64.
 
-    North of 84 N and south of 80 S it is the polar stereographic system (UPS).
+    With the exceptions 32V (Norway) and 31X, 33X, 35X, 37X (Svalbard); 0 where the polar system (UPS) holds, north of 84 N
+    and south of 80 S (NGA.SIG.0012, section 7).
     """
-    if lat >= 84 or lat < -80:
+    north, east = np.asarray(lat, dtype=np.float64), (np.asarray(lon, dtype=np.float64) + 180) % 360 - 180
+    zone = np.clip(np.floor((east + 180) / 6).astype(np.int64) + 1, 1, 60)
+    zone = np.where((north >= 56) & (north < 64) & (east >= 3) & (east < 12), 32, zone)
+    svalbard = (north >= 72) & (east >= 0) & (east < 42)
+    zone = np.where(svalbard, 31 + 2 * np.searchsorted([9.0, 21.0, 33.0], east, side="right"), zone)
+    return np.where((north >= 84) | (north < -80), 0, zone)
+
+
+def utm_crs(lon: float, lat: float) -> str:
+    """Return the EPSG code of the system that :func:`utm_zone` names for a point in degrees: UTM, or UPS at the poles."""
+    zone = int(utm_zone(lon, lat))
+    if zone == 0:
         return "EPSG:32661" if lat > 0 else "EPSG:32761"
-    wrapped = (lon + 180) % 360 - 180
-    zone = min(int((wrapped + 180) // 6) + 1, 60)
-    if 56 <= lat < 64 and 3 <= wrapped < 12:
-        zone = 32
-    elif lat >= 72 and 0 <= wrapped < 42:
-        zone = next(z for z, east in ((31, 9), (33, 21), (35, 33), (37, 42)) if wrapped < east)
     return f"EPSG:{326 if lat >= 0 else 327}{zone:02d}"
 
 
@@ -95,19 +103,40 @@ def pixel_size_m(transform: Affine6, width: int, height: int, crs: str) -> tuple
 def footprint(transform: Affine6, width: int, height: int, crs: str) -> BaseGeometry:
     """Return a raster's outline as a polygon in degrees, cut in two parts where it crosses the antimeridian.
 
-    Sides are followed at 21 points each, so that curved ones stay within a fraction of a pixel for scenes of usual size.
+    Sides are followed at 21 points each, so that curved ones stay within a fraction of a pixel for scenes of usual size, and
+    at 401 near the poles. A raster that holds a pole becomes the polygon from -180 to 180 degrees between its outline and it.
 
     Raises:
         ValueError: if the outline has no place on the ellipsoid.
     """
-    along = np.linspace(0, 1, 21)[:-1]
-    u = np.concatenate([along, np.ones(20), 1 - along, np.zeros(20)]) * width
-    v = np.concatenate([np.zeros(20), along, np.ones(20), 1 - along]) * height
+    lon, lat = _outline(transform, (width, height), crs, steps=20)
+    if np.abs(lat).max() > _POLAR_DEG:
+        lon, lat = _outline(transform, (width, height), crs, steps=400)
+    unwrapped = np.unwrap(np.append(lon, lon[0]), period=360)  # neighbours on both sides of +-180 come together
+    if abs(unwrapped[-1] - unwrapped[0]) > 180:
+        return _around_pole(lon, lat)
+    return split_antimeridian(shapely.Polygon(np.stack([unwrapped[:-1], lat], axis=1)).buffer(0))
+
+
+def _outline(transform: Affine6, size: tuple[int, int], crs: str, *, steps: int) -> tuple[Floats, Floats]:
+    """Return longitudes and latitudes of ``steps`` points a side of a raster of ``size`` (width, height)."""
+    along, ones, zeros = np.linspace(0, 1, steps + 1)[:-1], np.ones(steps), np.zeros(steps)
+    u = np.concatenate([along, ones, 1 - along, zeros]) * size[0]
+    v = np.concatenate([zeros, along, ones, 1 - along]) * size[1]
     lon, lat = transformer(crs, LONLAT).transform(*apply(transform, u, v))
     if not (np.all(np.isfinite(lon)) and np.all(np.abs(lat) <= 90)):
         raise ValueError("the outline leaves the area of its coordinate system")
-    lon = lon[0] + (lon - lon[0] + 180) % 360 - 180  # neighbours on both sides of +-180 come together
-    return split_antimeridian(shapely.Polygon(np.stack([lon, lat], axis=1)).buffer(0))
+    return lon, lat
+
+
+def _around_pole(lon: Floats, lat: Floats) -> BaseGeometry:
+    """Return the area between an outline that turns once around a pole, and the pole."""
+    east = (lon + 180) % 360 - 180
+    order = np.argsort(east)
+    seam = float(np.interp(180.0, east[order], lat[order], period=360))
+    pole = 90.0 if lat.mean() > 0 else -90.0
+    edge = [(-180.0, seam), *zip(east[order].tolist(), lat[order].tolist(), strict=True), (180.0, seam)]
+    return shapely.orient_polygons(shapely.Polygon([*edge, (180.0, pole), (-180.0, pole)]))
 
 
 def split_antimeridian(area: BaseGeometry) -> BaseGeometry:

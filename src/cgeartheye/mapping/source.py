@@ -88,7 +88,7 @@ def _why_resample(raster: Raster, gsd: tuple[float, float], task_gsd_m: float | 
     if b or d or a < 0 or e > 0:
         return "its rows do not run from west to east, north to south"
     grid = Grid(crs, c, f, a, raster.width, raster.height)
-    if not place(grid, transform, crs, (raster.height, raster.width)).exact:
+    if not place(grid, raster.lattice).exact:
         return f"its pixels are not square ({a:g} x {-e:g})"
     ratio = 1.0 if task_gsd_m is None else sum(gsd) / 2 / task_gsd_m
     if not RATIO[0] <= ratio <= RATIO[1]:

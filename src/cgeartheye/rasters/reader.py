@@ -22,9 +22,10 @@ from cgeartheye.errors import DataError, ShapeError
 from cgeartheye.geometry.crs import Affine6
 from cgeartheye.geometry.grid import Grid
 from cgeartheye.rasters.colours import Bands, ColourPlan, MaskKind, plan_colours, read_mask
+from cgeartheye.rasters.control_points import fit_points
 from cgeartheye.rasters.opening import COPY_AGAIN, gdal_env, open_dataset
 from cgeartheye.rasters.scenes import Scene
-from cgeartheye.rasters.warp import SHRINK, Kernel, place, warp
+from cgeartheye.rasters.warp import SHRINK, Kernel, Lattice, Placement, place, warp
 
 MAX_WINDOW_PX: Final = 2**28
 """More pixels are not read at once; about 1 GB of colours [ours]."""
@@ -48,6 +49,7 @@ class Raster:
     _rgb: Bands | None = field(repr=False)
     _plan: ColourPlan | None = field(repr=False)
     _closing: ExitStack = field(repr=False)
+    _lattice: Lattice | None = field(default=None, repr=False)
     _smaller: dict[int, Raster] = field(default_factory=dict, repr=False)
     _thread: int = field(default_factory=threading.get_ident, repr=False)
 
@@ -88,34 +90,50 @@ class Raster:
     def georeference(self) -> tuple[Affine6, str]:
         """Affine transform, and the coordinate reference system as "EPSG:n" or WKT.
 
+        Ground control points count where an affine transform fits them all within half a pixel.
+
         Raises:
             DataError: if the raster has no system or no transform.
         """
+        return self.lattice.transform, self.lattice.crs
+
+    @property
+    def lattice(self) -> Lattice:
+        """Where its pixels lie; errors as of :attr:`georeference`."""
+        if self._lattice is None:
+            transform, crs = self._located()
+            self._lattice = Lattice(transform, crs, self.height, self.width)
+        return self._lattice
+
+    def _located(self) -> tuple[Affine6, str]:
         dataset = self.dataset
-        if dataset.transform.is_identity and dataset.gcps[0]:
-            raise DataError(
-                f"its place is told by {len(dataset.gcps[0])} ground control points only",
-                where=str(self.path),
-                remedy="rectify it first: gdalwarp -order 1 -t_srs EPSG:CODE IN OUT.tif",
-            )
-        if dataset.transform.is_identity and dataset.rpcs:
+        if dataset.transform.is_identity and dataset.rpcs:  # control points beside a sensor model are but its corners
             raise DataError(
                 "its place is told by a sensor model (RPC) only",
                 where=str(self.path),
                 remedy="orthorectify it first: gdalwarp -rpc -to RPC_DEM=DEM.tif -t_srs EPSG:CODE IN OUT.tif",
             )
-        if not dataset.crs:
-            raise DataError(
-                "has no coordinate reference system",
-                where=str(self.path),
-                remedy="write the right one into it: gdal_edit.py -a_srs EPSG:CODE FILE",
-            )
+        points, system = dataset.gcps
+        if dataset.transform.is_identity and points:
+            crs = _named(system, self.path)
+            return fit_points(points, self.path, degrees=bool(system.is_geographic)), crs
+        crs = _named(dataset.crs, self.path)
         if dataset.transform.is_identity or dataset.transform.determinant == 0:
             raise DataError(
                 "has no geotransform", where=str(self.path), remedy="georeference it, or put its world file (.tfw) beside it"
             )
         a, b, c, d, e, f = (float(v) for v in dataset.transform[:6])
-        return (a, b, c, d, e, f), dataset.crs.to_string()
+        return (a, b, c, d, e, f), crs
+
+
+def _named(crs: rasterio.crs.CRS | None, path: Path) -> str:
+    if not crs:
+        raise DataError(
+            "has no coordinate reference system",
+            where=str(path),
+            remedy="write the right one into it: gdal_edit.py -a_srs EPSG:CODE FILE",
+        )
+    return str(crs.to_string())
 
 
 @contextmanager
@@ -162,9 +180,15 @@ def read_window(raster: Raster, window: Window | None = None) -> Colours:
         DataError: if the raster is no picture, or its pixels cannot be read there.
         ShapeError: if the window is not made of whole pixels or too large.
     """
+    planes, valid = read_planes(raster, window)
+    return _channels_last(planes), valid
+
+
+def read_planes(raster: Raster, window: Window | None = None) -> Colours:
+    """Read a rectangle as :func:`read_window` does, but as (3, H, W) uint8: red, green and blue one after the other."""
     window = _whole(raster, window)
     values, valid = _read(raster, raster.plan.bands, window, raster.plan.mask)
-    return _to_colours(raster.plan, values), valid
+    return _to_bytes(raster.plan, values), valid
 
 
 def read_values(raster: Raster, window: Window | None = None, *, band: int = 1) -> Values:
@@ -195,7 +219,7 @@ def read_overview(raster: Raster, longest_px: int) -> Colours:
     plan = raster.plan
     with _reading(raster.path, "at an overview"):
         values = raster.dataset.read(plan.bands, out_shape=(3, *shape))
-        return _to_colours(plan, values), read_mask(raster.dataset, plan.mask, None, shape)
+        return _channels_last(_to_bytes(plan, values)), read_mask(raster.dataset, plan.mask, None, shape)
 
 
 def read_on_grid(source: Raster | Scene, grid: Grid) -> Colours:
@@ -217,18 +241,30 @@ def read_on_grid(source: Raster | Scene, grid: Grid) -> Colours:
     if isinstance(source, Scene):
         with open_raster(source) as raster:
             return read_on_grid(raster, grid)
-    raster = source
-    placed = place(grid, *raster.georeference, (raster.height, raster.width))
-    if placed.exact:
-        return read_window(raster, placed.window)
+    raster, placed = at_scale(source, grid)
     if placed.window is None:
         return np.zeros((grid.height, grid.width, 3), np.uint8), np.zeros((grid.height, grid.width), bool)
-    if placed.shrink > SHRINK and (smaller := _overview(raster, placed.shrink)) is not None:
-        return read_on_grid(smaller, grid)
-    colours, valid = read_window(raster, placed.window)
-    kernel: Kernel = "average" if placed.shrink > SHRINK else "cubic"
-    values, known = warp(np.moveaxis(colours, -1, 0), valid, _at(raster, placed.window), grid, kernel)
-    return np.ascontiguousarray(np.moveaxis(values, 0, -1)), known
+    planes, valid = read_planes(raster, placed.window)
+    if not placed.exact:
+        planes, valid = warp(planes, valid, raster.lattice.window(placed.window), grid, kernel_for(placed))
+    return _channels_last(planes), valid
+
+
+def at_scale(raster: Raster, grid: Grid) -> tuple[Raster, Placement]:
+    """Return the raster, or its coarsest overview that is not coarser than a grid, and how the grid lies in it.
+
+    Raises:
+        DataError: if the raster is no picture, not georeferenced, or its overview cannot be opened.
+    """
+    placed = place(grid, raster.lattice)
+    if placed.window is not None and placed.shrink > SHRINK and (smaller := _overview(raster, placed.shrink)) is not None:
+        return at_scale(smaller, grid)
+    return raster, placed
+
+
+def kernel_for(placed: Placement) -> Kernel:
+    """Return the kernel of colours: an average where pixels shrink much, else bicubic."""
+    return "average" if placed.shrink > SHRINK else "cubic"
 
 
 def read_values_on_grid(raster: Raster, grid: Grid, *, band: int = 1, kernel: Kernel = "nearest") -> Values:
@@ -240,13 +276,13 @@ def read_values_on_grid(raster: Raster, grid: Grid, *, band: int = 1, kernel: Ke
         DataError: if the raster is not georeferenced or cannot be read there.
         ShapeError: if too many source pixels would be needed at once.
     """
-    placed = place(grid, *raster.georeference, (raster.height, raster.width))
+    placed = place(grid, raster.lattice)
     if placed.window is None:
         return np.zeros((grid.height, grid.width), raster.dataset.dtypes[band - 1]), np.zeros((grid.height, grid.width), bool)
     values, valid = read_values(raster, placed.window, band=band)
     if placed.exact:
         return values, valid
-    warped, known = warp(values[None], valid, _at(raster, placed.window), grid, kernel)
+    warped, known = warp(values[None], valid, raster.lattice.window(placed.window), grid, kernel)
     return warped[0], known
 
 
@@ -263,16 +299,14 @@ def _overview(raster: Raster, shrink: float) -> Raster | None:
     return raster._smaller[level]
 
 
-def _at(raster: Raster, window: Window) -> tuple[Affine6, str]:
-    (a, b, c, d, e, f), crs = raster.georeference
-    u, v = window.col_off, window.row_off
-    return (a, b, a * u + b * v + c, d, e, d * u + e * v + f), crs
+def _to_bytes(plan: ColourPlan, values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Values of the raster's type, of any shape -> uint8."""
+    return values if plan.stretch is None else plan.stretch.apply(values)
 
 
-def _to_colours(plan: ColourPlan, values: NDArray[Any]) -> NDArray[np.uint8]:
-    """(3, H, W) of the raster's type -> (H, W, 3) uint8."""
-    eight = values if plan.stretch is None else plan.stretch.apply(values)
-    return np.ascontiguousarray(np.moveaxis(eight, 0, -1))
+def _channels_last(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(3, H, W) -> (H, W, 3)."""
+    return np.ascontiguousarray(np.moveaxis(planes, 0, -1))
 
 
 def _whole(raster: Raster, window: Window | None) -> Window:
@@ -298,9 +332,12 @@ def _read(raster: Raster, bands: tuple[int, ...], window: Window, mask: MaskKind
     inner = Window(left, top, right - left, bottom - top)
     at = np.s_[top - window.row_off : bottom - window.row_off, left - window.col_off : right - window.col_off]
     with _reading(raster.path, f"in rows {top} to {bottom - 1}, columns {left} to {right - 1}"):
-        values[(slice(None), *at)] = dataset.read(bands, window=inner)
+        read = dataset.read(bands, window=inner)
+        values[(slice(None), *at)] = read
         if mask is None:
             valid[at] = dataset.read_masks(bands[0], window=inner) > 0
+        elif mask == "nodata" and bool((read != dataset.nodata).any(axis=0).all()):
+            valid[at] = True  # the other bands, which are only asked where all of these are empty, need not be read
         else:
             valid[at] = read_mask(dataset, mask, inner, (inner.height, inner.width))
     return values, valid

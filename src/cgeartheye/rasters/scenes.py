@@ -28,6 +28,8 @@ from cgeartheye.rasters.stretch import Stretch
 SCHEMA_VERSION: Final = 1
 DateSource = Literal["csv", "tag", "name"]
 _PROJECTION: Final = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+_CLOUDS: Final = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
+_VIEW: Final = "https://stac-extensions.github.io/view/v1.0.0/schema.json"
 _MEDIA: Final = {".jp2": "image/jp2"}
 _GEOTIFF: Final = "image/tiff; application=geotiff"
 
@@ -61,6 +63,8 @@ class Scene:
         licence: of the picture.
         file_fingerprint: changes with the file.
         notes: what was assumed when reading it.
+        cloud_share: cloud cover as its producer states it, [0, 1]; None: not stated.
+        off_nadir_deg: angle of view from the vertical; None: not stated.
     """
 
     id: str
@@ -87,6 +91,8 @@ class Scene:
     licence: str
     file_fingerprint: str
     notes: tuple[str, ...] = ()
+    cloud_share: float | None = None
+    off_nadir_deg: float | None = None
 
     @property
     def date(self) -> dt.date:
@@ -160,6 +166,8 @@ _STAC_FIELDS: Final = (
     ("proj:code", pa.string()),
     ("proj:shape", pa.list_(pa.int32())),
     ("proj:transform", pa.list_(pa.float64())),
+    ("eo:cloud_cover", pa.float64()),
+    ("view:off_nadir", pa.float64()),
 )
 _OUR_FIELDS: Final = (
     ("path", pa.string()),
@@ -185,6 +193,8 @@ _OUR_FIELDS: Final = (
     ("licence", pa.string()),
     ("file_fingerprint", pa.string()),
     ("notes", pa.list_(pa.string())),
+    ("cloud_share", pa.float64()),
+    ("off_nadir_deg", pa.float64()),
 )
 _OURS_FROM_SCENE: Final = tuple(name for name, _ in _OUR_FIELDS)
 
@@ -212,12 +222,13 @@ def _schema(scenes: Sequence[Scene]) -> pa.Schema:
 def _row(scene: Scene, collection: str) -> dict[str, Any]:
     ours = {name: getattr(scene, name) for name in _OURS_FROM_SCENE}
     media = _MEDIA.get(scene.path.suffix.lower(), _GEOTIFF)
+    clouds, angle = scene.cloud_share, scene.off_nadir_deg
     return {
         **ours,
         "path": str(scene.path),
         "type": "Feature",
         "stac_version": "1.1.0",
-        "stac_extensions": [_PROJECTION],
+        "stac_extensions": [_PROJECTION, *([_CLOUDS] if clouds is not None else []), *([_VIEW] if angle is not None else [])],
         "id": scene.id,
         "collection": collection,
         "geometry": shapely.to_wkb(scene.footprint),
@@ -229,6 +240,8 @@ def _row(scene: Scene, collection: str) -> dict[str, Any]:
         "proj:code": scene.crs if scene.crs.startswith("EPSG:") else None,
         "proj:shape": [scene.height, scene.width],
         "proj:transform": list(scene.transform),
+        "eo:cloud_cover": None if clouds is None else 100 * clouds,
+        "view:off_nadir": angle,
     }
 
 

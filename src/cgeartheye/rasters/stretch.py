@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -25,9 +26,7 @@ class Stretch:
 
     def apply(self, values: NDArray[np.uint16]) -> NDArray[np.uint8]:
         """Return 8-bit values, (...) uint16 -> (...) uint8; monotone, clipped at both ends."""
-        ramp = (np.arange(2**16, dtype=np.float64) - self.low) * (255 / (self.high - self.low))
-        table: NDArray[np.uint8] = np.clip(np.rint(ramp), 0, 255).astype(np.uint8)
-        return table[values]
+        return _table(self.low, self.high)[values]
 
 
 def measure_stretch(values: NDArray[np.uint16]) -> Stretch | None:
@@ -47,3 +46,10 @@ def measure_stretch(values: NDArray[np.uint16]) -> Stretch | None:
         middle = (low + high) / 2
         low, high = max(0.0, middle - MIN_SPAN / 2), middle + MIN_SPAN / 2
     return Stretch(float(low), float(high))
+
+
+@lru_cache(maxsize=64)
+def _table(low: float, high: float) -> NDArray[np.uint8]:
+    """Return what each of the 65,536 values becomes."""
+    ramp = (np.arange(2**16, dtype=np.float64) - low) * (255 / (high - low))
+    return np.clip(np.rint(ramp), 0, 255).astype(np.uint8)

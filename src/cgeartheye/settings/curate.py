@@ -7,6 +7,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, model_validator
 
 from cgeartheye.settings.base import NOT_IDENTITY, BackboneSpec, Settings, StageSettings, UserPath
+from cgeartheye.settings.curate_chips import ChipSettings
 from cgeartheye.settings.curate_work import WorkSettings
 
 CLASSES: Final = ("forest", "grassland", "cropland", "water", "wetland", "built-up", "other")
@@ -186,6 +187,8 @@ class CurateSettings(StageSettings):
     max_dates: int = Field(16, ge=1, le=16)
     """Of more dates the best covered ones are kept [ours]."""
 
+    chips: ChipSettings = ChipSettings()
+    """Where chips lie and which scenes they come from."""
     quality: QualitySettings = QualitySettings()
     """Hard limits on chips."""
     registration: RegistrationSettings = RegistrationSettings()

@@ -22,6 +22,7 @@ from cgeartheye.curation.filtering import encode_jpeg
 from cgeartheye.errors import DataError, InputError, StaleStageError
 from cgeartheye.settings.catalog import CatalogSettings
 from cgeartheye.settings.curate import CurateSettings
+from cgeartheye.settings.curate_chips import ChipSettings
 from cgeartheye.shards.reader import ShardReader
 from cgeartheye.stage import read_manifest
 
@@ -186,12 +187,18 @@ def _texture(seed: int = 0) -> np.ndarray:
     return np.clip(120 + 40 * ndimage.gaussian_filter(random.normal(size=(240, 240, 3)), (1, 1, 0)) * 3, 1, 250).astype(np.uint8)
 
 
-def test_three_dates_of_one_quarter_are_three_dates(tmp_path: Path, tif: Tif) -> None:
+def test_of_three_dates_of_a_quarter_the_one_in_its_middle_stays_unless_more_are_wanted(tmp_path: Path, tif: Tif) -> None:
     image = _texture()
-    settings = _archive_of(tmp_path, tif, {f"s_2023070{d}": image + np.uint8(d) for d in (1, 2, 3)})
+    images = {f"s_2023{month:02d}{day:02d}": image + np.uint8(month + day) for month, day in ((7, 1), (8, 3), (9, 30), (11, 1))}
+    settings = _archive_of(tmp_path, tif, {**images, "s_20220810": image})
     reader = ShardReader(curate(settings, tmp_path / "out"))
-    assert {r.date for r in reader.dates(0)} == {dt.date(2023, 7, d) for d in (1, 2, 3)}
-    assert {r.quarter for r in reader.dates(0)} == {3}
+    assert {tuple(r.date for r in reader.dates(i)) for i in range(len(reader))} == {
+        (dt.date(2022, 8, 10), dt.date(2023, 8, 3), dt.date(2023, 11, 1))  # quarters of two years are not one
+    }
+    funnel = read_manifest(tmp_path / "out", "curate")["summary"]["funnel"]
+    assert funnel["other_dates_of_a_quarter"] == 2 * len(reader)
+    every = curate(settings.model_copy(update={"chips": ChipSettings(per_quarter=16)}), tmp_path / "every")
+    assert {len(ShardReader(every).dates(i)) for i in range(len(reader))} == {5}
 
 
 def test_a_missing_quarter_and_holes_cost_only_their_chips(tmp_path: Path, tif: Tif) -> None:

@@ -24,7 +24,9 @@ def test_utm_zones_are_those_of_the_epsg_registry(lon: float, lat: float) -> Non
 @pytest.mark.parametrize(
     ("lon", "lat", "code"),
     [(5, 60, 32632), (2.9, 60, 32631), (8, 75, 32631), (10, 75, 32633), (30, 75, 32635), (40, 75, 32637),
-     (0, 85, 32661), (0, -85, 32761), (180, 10, 32601), (-180, -10, 32701), (181, 10, 32601)],
+     (0, 85, 32661), (9, 72, 32633), (8.99, 72, 32631), (21, 80, 32635), (33, 83.9, 32637), (42, 75, 32638), (-0.1, 75, 32630),
+     (3, 56, 32632), (11.99, 63.99, 32632), (12, 60, 32633), (3, 64, 32631), (3, 55.99, 32631),
+     (0, -85, 32761), (180, 10, 32601), (-180, -10, 32701), (181, 10, 32601)],
 )  # fmt: skip
 def test_exceptions_and_poles(lon: float, lat: float, code: int) -> None:
     assert utm_crs(lon, lat) == f"EPSG:{code}"
@@ -81,6 +83,32 @@ def test_a_footprint_over_the_antimeridian_has_two_parts_and_the_same_area() -> 
     assert shapely.area(outline) < 0.02
     area, _ = Geod(ellps="WGS84").geometry_area_perimeter(outline)
     assert abs(area) == pytest.approx(1e8, rel=0.01)
+
+
+@pytest.mark.parametrize(("crs", "sign"), [("EPSG:32661", 1), ("EPSG:32761", -1), ("EPSG:3413", 1), ("EPSG:3031", -1)])
+@pytest.mark.parametrize("centre", [(0.0, 0.0), (900.0, -300.0), (-40.0, 990.0)])
+def test_a_footprint_around_a_pole_holds_it_and_has_the_area_of_its_raster(
+    crs: str, sign: int, centre: tuple[float, float]
+) -> None:
+    x, y = transformer("EPSG:4326", crs).transform(0, 90 * sign)
+    outline = footprint((1, 0, x + centre[0] - 1000, 0, -1, y + centre[1] + 1000), 2000, 2000, crs)
+    assert outline.is_valid and outline.geom_type == "Polygon"
+    assert outline.covers(shapely.Point(179.999, sign * 90)) and outline.covers(shapely.Point(-77, sign * (90 - 1e-6)))
+    # x and y of the ellipsoid's polar area: within a metre of the pole a degree of longitude is next to nothing
+    edge = shapely.segmentize(outline, 0.02)
+    local = shapely.transform(edge, lambda at: np.stack(transformer("EPSG:4326", crs).transform(*at.T), axis=1))
+    assert local.area == pytest.approx(2000 * 2000, rel=2e-3)
+
+
+def test_a_footprint_beside_the_pole_is_unwrapped_step_by_step() -> None:
+    """Its longitudes span more than a half-turn, but it does not hold the pole."""
+    x, y = transformer("EPSG:4326", "EPSG:32661").transform(0, 90)
+    outline = footprint((1, 0, x - 1000, 0, -1, y - 5), 2000, 1000, "EPSG:32661")
+    back = shapely.transform(
+        shapely.segmentize(outline, 0.02), lambda at: np.stack(transformer("EPSG:4326", "EPSG:32661").transform(*at.T), axis=1)
+    )
+    assert back.area == pytest.approx(2000 * 1000, rel=5e-3)
+    assert not outline.intersects(shapely.Point(10, 90))
 
 
 def test_an_outline_off_the_earth_is_refused() -> None:
