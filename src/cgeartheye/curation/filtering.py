@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cgeartheye.metrics.quality import Quality
-from cgeartheye.settings.curate import QualitySettings
+from cgeartheye.settings.curate_checks import QualitySettings
 
 
 def fault_of(quality: Quality, limits: QualitySettings) -> str | None:

@@ -16,7 +16,7 @@ from cgeartheye.curation.filtering import encode_jpeg, fault_of, kind_of, qualit
 from cgeartheye.curation.pieces import Piece
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.grid import Grid, local_grid
-from cgeartheye.geometry.registration import measure_shift
+from cgeartheye.geometry.registration import Shift, measure_shift
 from cgeartheye.metrics.quality import LUMA, Quality, measure_quality
 from cgeartheye.rasters.mosaic import Mosaic, read_mosaic
 from cgeartheye.rasters.reader import Raster, open_raster
@@ -225,9 +225,15 @@ def _registered(cuts: list[_Cut], settings: CurateSettings, spot: Spot, loss: _L
     kept = []
     for number, cut in enumerate(cuts):
         if number == anchor:
-            kept.append(replace(cut, columns={"shift_px": 0.0}))
+            kept.append(replace(cut, columns={"shift_px": 0.0, "shift_rows": 0.0, "shift_columns": 0.0}))
             continue
-        shift = measure_shift(greys[anchor], greys[number], valid=cuts[anchor].valid & cut.valid)
+        shift = measure_shift(
+            greys[anchor],
+            greys[number],
+            valid=cuts[anchor].valid & cut.valid,
+            search_px=settings.registration.search_px,
+            certain_from=settings.registration.min_confidence,
+        )
         length = round(shift.length_px, 4) if shift.certain else None
         if length is not None and length > settings.registration.drop_px:
             loss.reject(spot, cut.scene, f"shifted by {length:.1f} px against {cuts[anchor].scene.date}", "shifted")
@@ -236,8 +242,13 @@ def _registered(cuts: list[_Cut], settings: CurateSettings, spot: Spot, loss: _L
             loss.count("shift_unknown")
         elif length > settings.registration.flag_px:
             loss.count("shift_flagged")
-        kept.append(replace(cut, columns={"shift_px": length, "shift_confidence": round(shift.confidence, 4)}))
+        kept.append(replace(cut, columns=_shift_columns(shift)))
     return kept
+
+
+def _shift_columns(shift: Shift) -> dict[str, Any]:
+    known = {"shift_px": shift.length_px, "shift_rows": shift.rows, "shift_columns": shift.columns} if shift.certain else {}
+    return {name: round(value, 4) for name, value in {**known, "shift_confidence": shift.confidence}.items()}
 
 
 def _chip(cut: _Cut, grid: Grid, jpeg_quality: int) -> Chip:

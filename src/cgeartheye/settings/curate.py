@@ -7,6 +7,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, model_validator
 
 from cgeartheye.settings.base import NOT_IDENTITY, BackboneSpec, Settings, StageSettings, UserPath
+from cgeartheye.settings.curate_checks import QualitySettings, RegistrationSettings
 from cgeartheye.settings.curate_chips import ChipSettings
 from cgeartheye.settings.curate_work import WorkSettings
 
@@ -58,36 +59,6 @@ class SplitSettings(Settings):
     """Share of pictures in the part `test` [ours]."""
     salt: str = ""
     """Text that is hashed with the names; another salt is another split [ours]."""
-
-
-class QualitySettings(Settings):
-    """Hard limits beyond which a chip is rejected; everything milder is only measured and stored [ours].
-
-    There is on purpose no limit for haze, cloud or sharpness: deserts look like haze, pale cities like cloud, fields like blur.
-    """
-
-    max_nodata_share: float = Field(0.01, ge=0, le=1)
-    """A chip with a larger share of pixels without data is rejected [ours]."""
-    max_saturated_share: float = Field(0.10, ge=0, le=1)
-    """A chip in which a larger share of values is 255 is rejected [ours]."""
-    min_std: float = Field(3.0, ge=0)
-    """Grey levels; a chip below both this deviation and `min_entropy` is rejected as empty [ours]."""
-    min_entropy: float = Field(3.0, ge=0, le=8)
-    """Bits; see `min_std` [ours]."""
-    max_reblur: float = Field(0.70, ge=0, le=1)
-    """A chip that keeps a larger share of its gradient under a further blur is rejected as out of focus. None of 1,778
-    pictures of six public sets is above; blurred by 2 px, 95 % are [ours]."""
-
-
-class RegistrationSettings(Settings):
-    """Check that the dates of a place lie on one another."""
-
-    enabled: bool = True
-    """Measure each date's shift against the place's best covered date [ours]."""
-    flag_px: float = Field(1.0, gt=0)
-    """Shifts above this many pixels are counted as flagged [ours]."""
-    drop_px: float = Field(3.0, gt=0)
-    """A date that is certainly shifted by more pixels is rejected [ours]."""
 
 
 class EmbeddingSettings(Settings):

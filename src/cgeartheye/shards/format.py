@@ -68,6 +68,8 @@ INDEX_SCHEMA: Final = pa.schema(
         ("q_entropy", pa.float64()),
         ("q_reblur", pa.float64()),
         ("shift_px", pa.float64()),
+        ("shift_rows", pa.float64()),
+        ("shift_columns", pa.float64()),
         ("shift_confidence", pa.float64()),
     ],
     metadata={"schema_version": str(SCHEMA_VERSION)},

@@ -42,12 +42,37 @@ def test_fractions_of_a_pixel(rows: float, columns: float, seed: int) -> None:
 
 def test_other_seasons_brightness_does_not_matter() -> None:
     first = scene(160)[:128, :128]
-    second = 255 - 0.6 * scene(160)[3:131, :128]
-    assert not measure_shift(first, second, valid=everywhere(first)).certain  # inverted contrast is unknown, not found
     second = 30 + 0.6 * scene(160)[3:131, :128] + ndimage.gaussian_filter(scene(128, 9), 8) * 3
     found = measure_shift(first, second, valid=everywhere(first))
     assert found.certain
     assert found.rows == pytest.approx(-3, abs=0.15)
+
+
+def test_turned_contrast_is_found() -> None:
+    """Snow on roofs, leaves off trees: what was bright is dark, and edges lie where they lay."""
+    found = measure_shift(scene(160)[:128, :128], 255 - 0.6 * scene(160)[3:131, :128], valid=np.ones((128, 128), bool))
+    assert found.certain
+    assert (found.rows, found.columns) == pytest.approx((-3, 0), abs=0.1)
+
+
+def test_straight_roads_alone_do_not_make_a_place() -> None:
+    """Two grids of section roads agree along themselves wherever they are."""
+    certain = []
+    for seed in range(8):
+        first, second = (0.3 * scene(256, 2 * seed + k) for k in (0, 1))
+        first[100:104] += 80
+        second[120:124] += 80
+        certain.append(measure_shift(first, second, valid=everywhere(first)).certain)
+    assert sum(certain) <= 1
+
+
+def test_a_planted_shift_changes_the_answer_by_itself_alone() -> None:
+    """Windows are cut anew on the ground that both see, so that the taper does not pull towards no shift."""
+    large, other = scene(400, 3), 0.5 * scene(400, 3) + 0.5 * scene(400, 4)
+    base = measure_shift(large[40:328, 40:328], other[40:328, 40:328], valid=np.ones((288, 288), bool))
+    for shift in (7, -19):
+        found = measure_shift(large[40:328, 40:328], other[40 - shift : 328 - shift, 40:328], valid=np.ones((288, 288), bool))
+        assert (found.rows - base.rows, found.columns - base.columns) == pytest.approx((shift, 0), abs=0.02)
 
 
 @pytest.mark.parametrize("side", [64, 128, 256, 400])
