@@ -23,11 +23,15 @@ from cgeartheye.errors import DataError
 from cgeartheye.files import atomic_path
 from cgeartheye.geometry.crs import LONLAT, Affine6
 from cgeartheye.rasters.colours import Bands, ColourPlan, MaskKind
+from cgeartheye.rasters.opening import address_of
 from cgeartheye.rasters.stretch import Stretch
 
-SCHEMA_VERSION: Final = 1
-DateSource = Literal["csv", "tag", "name"]
+SCHEMA_VERSION: Final = 2
+"""1 had neither acquisition nor cloud_share."""
+_READABLE: Final = (b"1", b"2")
+DateSource = Literal["csv", "item", "meta", "product", "tag", "name"]
 _PROJECTION: Final = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+_EO: Final = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
 _MEDIA: Final = {".jp2": "image/jp2"}
 _GEOTIFF: Final = "image/tiff; application=geotiff"
 
@@ -38,7 +42,7 @@ class Scene:
 
     Args:
         id: unique in its catalogue; letters, digits, dots, hyphens and underscores.
-        path: the file.
+        path: the file, or GDAL's virtual path of one on the network.
         datetime: of acquisition, UTC; midnight where only the day is known.
         date_source: where the date came from.
         gsd_m: ground sample distance in metres, geometric mean of both axes.
@@ -61,6 +65,8 @@ class Scene:
         licence: of the picture.
         file_fingerprint: changes with the file.
         notes: what was assumed when reading it.
+        acquisition: what the tiles of one picture share; the scene's own id for a picture in one file.
+        cloud_share: share of it under clouds, 0 to 1, where this is told.
     """
 
     id: str
@@ -87,6 +93,13 @@ class Scene:
     licence: str
     file_fingerprint: str
     notes: tuple[str, ...] = ()
+    acquisition: str = ""
+    cloud_share: float | None = None
+
+    def __post_init__(self) -> None:
+        """Name the acquisition of a picture in one file."""
+        if not self.acquisition:
+            object.__setattr__(self, "acquisition", self.id)
 
     @property
     def date(self) -> dt.date:
@@ -135,7 +148,7 @@ def read_scenes(path: Path) -> list[Scene]:
             f"cannot be read as a catalogue ({error})", where=str(path), remedy="make it: cgeartheye catalog"
         ) from error
     version = (table.schema.metadata or {}).get(b"schema_version")
-    if version != str(SCHEMA_VERSION).encode():
+    if version not in _READABLE:
         raise DataError(
             f"schema_version {version!r} is not known to this release", where=str(path), remedy="make the catalogue again"
         )
@@ -157,6 +170,7 @@ _STAC_FIELDS: Final = (
         pa.struct([("image", pa.struct([("href", pa.string()), ("type", pa.string()), ("roles", pa.list_(pa.string()))]))]),
     ),
     ("gsd", pa.float64()),
+    ("eo:cloud_cover", pa.float64()),
     ("proj:code", pa.string()),
     ("proj:shape", pa.list_(pa.int32())),
     ("proj:transform", pa.list_(pa.float64())),
@@ -185,6 +199,8 @@ _OUR_FIELDS: Final = (
     ("licence", pa.string()),
     ("file_fingerprint", pa.string()),
     ("notes", pa.list_(pa.string())),
+    ("acquisition", pa.string()),
+    ("cloud_share", pa.float64()),
 )
 _OURS_FROM_SCENE: Final = tuple(name for name, _ in _OUR_FIELDS)
 
@@ -217,15 +233,16 @@ def _row(scene: Scene, collection: str) -> dict[str, Any]:
         "path": str(scene.path),
         "type": "Feature",
         "stac_version": "1.1.0",
-        "stac_extensions": [_PROJECTION],
+        "stac_extensions": [_PROJECTION] if scene.cloud_share is None else [_PROJECTION, _EO],
         "id": scene.id,
         "collection": collection,
         "geometry": shapely.to_wkb(scene.footprint),
         "bbox": dict(zip(("xmin", "ymin", "xmax", "ymax"), scene.footprint.bounds, strict=True)),
         "datetime": scene.datetime,
         "links": [],
-        "assets": {"image": {"href": str(scene.path), "type": media, "roles": ["data"]}},
+        "assets": {"image": {"href": address_of(scene.path), "type": media, "roles": ["data"]}},
         "gsd": scene.gsd_m,
+        "eo:cloud_cover": None if scene.cloud_share is None else 100 * scene.cloud_share,
         "proj:code": scene.crs if scene.crs.startswith("EPSG:") else None,
         "proj:shape": [scene.height, scene.width],
         "proj:transform": list(scene.transform),
@@ -240,6 +257,7 @@ def _scene(row: dict[str, Any]) -> Scene:
         "notes": tuple(row["notes"]),
         "transform": tuple(row["proj:transform"]),
         "footprint": shapely.from_wkb(row["geometry"]),
+        "acquisition": row.get("acquisition") or row["id"],
     }
     values: dict[str, Any] = {field.name: special.get(field.name, row.get(field.name)) for field in fields(Scene)}
     return Scene(**values)
