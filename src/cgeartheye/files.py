@@ -99,11 +99,11 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def fingerprint(path: Path, *, whole: bool = False) -> str:
+def fingerprint(path: Path, *, whole: bool = False, limit: int = WHOLE_HASH_LIMIT) -> str:
     """Return a text that changes when the file or folder changes.
 
     A stage's folder is known by the outputs its manifest lists, another folder by the fingerprints of all its files, a
-    file by its content (up to :data:`WHOLE_HASH_LIMIT`, or always if ``whole``), else by size, time and first block.
+    file by its content (up to ``limit`` bytes, or always if ``whole``), else by size, time and first block.
 
     Raises:
         InputError: if there is nothing at ``path`` or it may not be read.
@@ -112,7 +112,7 @@ def fingerprint(path: Path, *, whole: bool = False) -> str:
         if path.is_dir():
             return _fingerprint_folder(path, whole=whole)
         stat = path.stat()
-        if whole or stat.st_size <= WHOLE_HASH_LIMIT:
+        if whole or stat.st_size <= limit:
             return sha256_file(path)
         with path.open("rb") as handle:
             head = hashlib.sha256(handle.read(2**16)).hexdigest()

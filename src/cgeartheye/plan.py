@@ -202,7 +202,7 @@ def _finished(folder: Path, name: str) -> StagePlan:
 
 
 def _of_catalog(settings: CatalogSettings) -> StagePlan:
-    return _counted(_files(settings.scenes, settings.extensions))
+    return _counted(_files([Path(s) for s in settings.scenes if "://" not in str(s)], settings.extensions))
 
 
 def _of_curate(settings: CurateSettings) -> StagePlan:

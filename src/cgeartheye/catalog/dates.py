@@ -1,4 +1,4 @@
-"""When a scene was taken: from a CSV file, the TIFF tag DATETIME or the file name."""
+"""When a scene was taken: by a CSV file, its STAC item, a metadata file, a product's name, the tag DATETIME or its file name."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from typing import Final
 from cgeartheye.catalog.search import Found
 from cgeartheye.errors import DataError, InputError
 from cgeartheye.rasters.scenes import DateSource
+from cgeartheye.settings.catalog import CatalogSettings
 
 FIRST_YEAR: Final = 1930
 """Earlier dates are taken for errors [ours]."""
 NO_DATE_REMEDY: Final = "give a CSV file of path and date: catalog.dates"
+_QUARTER: Final = re.compile(r"(?P<year>(?:19|20)\d\d)[-_.]?[Qq](?P<quarter>[1-4])")
+QUARTER_NOTE: Final = "only its quarter is known; its date is the middle of it"
 _SEPARATORS: Final = re.compile(r"(?<=\d)[:/.](?=\d\d[:/. T]?)")
 
 
@@ -43,7 +46,7 @@ class DateTable:
     def expect(self, files: Sequence[Found]) -> None:
         """Count the file names there are, so that a name shared by several files is not dated by one row."""
         for found in files:
-            self._names.update({found.path.name, found.path.stem})
+            self._names.update({found.named.name, found.named.stem})
 
     def find(self, found: Found) -> Entry | None:
         """Return the row of a file: by path, by path from the archive's or the CSV's folder, by name, or by stem.
@@ -54,7 +57,7 @@ class DateTable:
         paths = [str(found.path), found.name]
         if self.path is not None:
             paths.append(Path(os.path.relpath(found.path, self.path.parent)).as_posix())
-        for key in (*paths, found.path.name, found.path.stem):
+        for key in (*paths, found.named.name, found.named.stem):
             entry = self.entries.get(key)
             if entry is None:
                 continue
@@ -132,37 +135,71 @@ def date_in_name(name: str, pattern: re.Pattern[str]) -> dt.datetime | None:
     return None
 
 
-def find_date(
-    found: Found, tag: str | None, entry: Entry | None, *, order: Sequence[DateSource], pattern: re.Pattern[str]
-) -> tuple[dt.datetime, DateSource]:
-    """Return when a scene was taken and where this is told.
+def quarter_in_name(name: str, pattern: re.Pattern[str]) -> dt.datetime | None:
+    """Return the middle of the first quarter that a text names, the 15th of its second month in UTC, or None."""
+    match = pattern.search(name)
+    if match is None or not 1 <= int(match["quarter"]) <= 4:
+        return None
+    return _sane(dt.datetime(int(match["year"]), 3 * int(match["quarter"]) - 1, 15, tzinfo=dt.UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class Clues:
+    """What is told of a scene's date beside its name.
 
     Args:
-        found: the file.
-        tag: its TIFF tag DATETIME.
         entry: its row in the CSV file.
-        order: where to look, first to last.
-        pattern: of dates in file names.
+        item: its STAC item's, UTC.
+        meta: its metadata file's, UTC.
+        product: its product name's, UTC.
+        tag: its TIFF tag DATETIME.
+    """
+
+    entry: Entry | None = None
+    item: dt.datetime | None = None
+    meta: dt.datetime | None = None
+    product: dt.datetime | None = None
+    tag: str | None = None
+
+
+def find_date(found: Found, clues: Clues, settings: CatalogSettings) -> tuple[dt.datetime, DateSource, tuple[str, ...]]:
+    """Return when a scene was taken (UTC), where this is told, and what was assumed.
 
     Raises:
         DataError: if no source has a date, or the CSV file's is none.
     """
-    if "csv" in order and entry is not None and parse_date(entry.date) is None:
+    order, stem, entry = settings.date_from, found.named.stem, clues.entry
+    by_csv = _of_entry(entry) if entry and "csv" in order else None
+    if by_csv is None and entry and "csv" in order:
         raise DataError(
             f"the CSV file's line {entry.line} has {entry.date!r} for a date",
             where=str(found.path),
             remedy="write it as year-month-day, for example 2018-07-16",
         )
     told: dict[DateSource, dt.datetime | None] = {
-        "csv": parse_date(entry.date) if entry else None,
-        "tag": parse_date(tag) if tag else None,
-        "name": date_in_name(found.path.stem, pattern),
+        "csv": by_csv,
+        "item": clues.item,
+        "meta": clues.meta,
+        "product": clues.product and _sane(clues.product),
+        "tag": parse_date(clues.tag) if clues.tag else None,
+        "name": date_in_name(stem, re.compile(settings.date_pattern)),
     }
     for source in order:
         moment = told[source]
         if moment is not None:
-            return moment, source
+            return moment, source, (QUARTER_NOTE,) if source == "csv" and entry and _is_quarter(entry) else ()
+    middle = quarter_in_name(stem, re.compile(settings.quarter_pattern)) if "name" in order else None
+    if middle is not None:
+        return middle, "name", (QUARTER_NOTE,)
     raise DataError(f"has no date ({', '.join(order)} looked at)", where=str(found.path), remedy=NO_DATE_REMEDY)
+
+
+def _is_quarter(entry: Entry) -> bool:
+    return _QUARTER.fullmatch(entry.date) is not None
+
+
+def _of_entry(entry: Entry) -> dt.datetime | None:
+    return quarter_in_name(entry.date, _QUARTER) if _is_quarter(entry) else parse_date(entry.date)
 
 
 def _sane(moment: dt.datetime) -> dt.datetime | None:

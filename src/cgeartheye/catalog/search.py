@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cgeartheye.errors import CGEarthEyeError, DataError, InputError
+from cgeartheye.rasters.opening import is_remote
 from cgeartheye.stage import BEGUN
 
 RIGHTS = "change its rights (chmod u+rX) and try again"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a STAC item or a listing of a bucket tells about a file.
+
+    Args:
+        id: of the item.
+        moment: of acquisition, UTC.
+        licence: of the picture.
+        cloud_share: share of it under clouds, 0 to 1.
+        fingerprint: of a file on the network, which is not read whole to know it.
+    """
+
+    id: str | None = None
+    moment: dt.datetime | None = None
+    licence: str | None = None
+    cloud_share: float | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,24 +39,31 @@ class Found:
     """A file that may be a scene.
 
     Args:
-        path: the file.
+        path: the file, or GDAL's virtual path of one on the network.
         name: its path from the folder it was found under, with forward slashes.
+        told: what is known of it before it is opened.
     """
 
     path: Path
     name: str
+    told: Told = Told()
+
+    @property
+    def named(self) -> Path:
+        """The path whose parts mean something: a virtual path of GDAL's may be a quoted address."""
+        return Path(self.name) if is_remote(self.path) else self.path
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A file or folder that is not used, why, and what can be done about it."""
+    """A file, folder or address that is not used, why, and what can be done about it."""
 
-    path: Path
+    path: Path | str
     reason: str
     remedy: str
 
     @classmethod
-    def by(cls, path: Path, error: CGEarthEyeError) -> LeftOut:
+    def by(cls, path: Path | str, error: CGEarthEyeError) -> LeftOut:
         """Return the entry of a file that raised ``error``."""
         return cls(path, error.what, error.remedy or "leave it out")
 
@@ -49,7 +77,7 @@ class Listing:
     ignored: int = 0
 
 
-def search(roots: Sequence[Path], extensions: Sequence[str], *, out: Path) -> Listing:
+def search(roots: Sequence[Path], extensions: Sequence[str], *, out: Path, cache: Path | None = None) -> Listing:
     """List the files with given endings in folders and below; links are followed, but no folder is entered twice.
 
     Hidden files are passed over, and so is ``out`` with the finished and begun stages beside it.
@@ -58,12 +86,15 @@ def search(roots: Sequence[Path], extensions: Sequence[str], *, out: Path) -> Li
         roots: folders and single files.
         extensions: endings in lower case, with their dots.
         out: the stage's own folder.
+        cache: a folder of pan-sharpened scenes, passed over, too.
 
     Raises:
         InputError: if one of ``roots`` does not exist.
     """
     listing = Listing()
     seen: set[tuple[int, int]] = set()
+    if cache is not None and cache.is_dir():
+        seen.add((cache.stat().st_dev, cache.stat().st_ino))
     known: set[Path] = set()
     for root in roots:
         if not os.path.lexists(root):

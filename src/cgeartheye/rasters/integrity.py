@@ -9,7 +9,7 @@ import rasterio
 from rasterio.windows import Window
 
 from cgeartheye.errors import DataError
-from cgeartheye.rasters.opening import COPY_AGAIN
+from cgeartheye.rasters.opening import COPY_AGAIN, is_remote
 from cgeartheye.rasters.reader import Raster, read_overview, read_window
 
 _PROBE_PX: Final = 64
@@ -32,12 +32,12 @@ def check_whole(raster: Raster) -> None:
 
 
 def check_blocks(dataset: rasterio.DatasetReader, path: Path) -> None:
-    """Compare offset and length of a TIFF's blocks with its size; blocks of offset 0 were never written and read as empty.
+    """Compare offset and length of a local TIFF's blocks with its size; blocks of offset 0 were never written and read as empty.
 
     Raises:
         DataError: if a block lies beyond the end of the file.
     """
-    if dataset.driver != "GTiff":
+    if dataset.driver != "GTiff" or is_remote(path):
         return
     length = path.stat().st_size
     block_height, block_width = dataset.block_shapes[0]

@@ -1,4 +1,8 @@
-"""The one door to GDAL: which drivers may open a file, with which limits, and what is refused before a pixel is read."""
+"""The one door to GDAL: which drivers may open a file, with which limits, and what is refused before a pixel is read.
+
+Files on the network are opened only where the caller asks for it, by GDAL's virtual paths that :func:`gdal_path` makes, with
+the same drivers and limits, and without looking for sidecars.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote, unquote
 
 import numpy as np
 import rasterio
@@ -33,6 +38,10 @@ MAX_PIXELS: Final = 10**11
 MAX_BLOCK_BYTES: Final = 2**29
 """Largest block that is decoded; a picture stored as one strip would need all its memory at once [ours]."""
 COPY_AGAIN: Final = "the file is cut short or damaged: copy or download it again, or leave it out"
+SCHEMES: Final = {"s3": "/vsis3/", "gs": "/vsigs/", "gcs": "/vsigs/", "az": "/vsiaz/", "abfs": "/vsiaz/"}
+"""Schemes of buckets -> GDAL's virtual paths of them."""
+_WEB: Final = "/vsicurl?url="
+_NETWORK_DRIVERS: Final = ("GTiff", "JP2OpenJPEG")
 _SIDECARS: Final = (".ovr", ".msk", ".msk.ovr")
 
 
@@ -44,29 +53,68 @@ def gdal_env() -> Iterator[None]:
         GDAL_NUM_THREADS="1",
         GDAL_DISABLE_READDIR_ON_OPEN="TRUE",  # sidecars are still found by name, folders of 10,000 files are not listed
         CPL_VSIL_CURL_ALLOWED_EXTENSIONS=".none",
-        GDAL_HTTP_MAX_RETRY="0",
-        GDAL_HTTP_TIMEOUT="1",
+        GDAL_HTTP_MAX_RETRY="3",
+        GDAL_HTTP_TIMEOUT="60",
     ):
         yield
 
 
-def open_dataset(path: Path, *, plain: bool = False, overview: int | None = None) -> rasterio.DatasetReader:
-    """Open a local raster for reading; call it inside :func:`gdal_env`.
+def gdal_path(address: str) -> Path:
+    """Return GDAL's virtual path of a file on the network; the address of a web server is quoted, as a path holds no "//".
+
+    Raises:
+        DataError: if the address is of another kind than s3, gs, az, http and https.
+    """
+    scheme, _, rest = address.partition("://")
+    if scheme in {"http", "https"}:
+        return Path(_WEB + quote(address, safe=""))
+    if scheme not in SCHEMES:
+        raise DataError(
+            f"its address is of the kind {scheme}, not {', '.join((*SCHEMES, 'http', 'https'))}",
+            where=address,
+            remedy="copy it to this machine",
+        )
+    return Path(SCHEMES[scheme] + rest)
+
+
+def address_of(path: Path) -> str:
+    """Return the address that :func:`gdal_path` was given, or a local path as it is."""
+    text = str(path)
+    if text.startswith(_WEB):
+        return unquote(text.removeprefix(_WEB))
+    for scheme, prefix in SCHEMES.items():
+        if text.startswith(prefix):
+            return f"{scheme}://{text.removeprefix(prefix)}"
+    return text
+
+
+def is_remote(path: Path) -> bool:
+    """Tell whether a path is one of those that :func:`gdal_path` makes."""
+    return str(path).startswith((_WEB, *SCHEMES.values()))
+
+
+def open_dataset(
+    path: Path, *, plain: bool = False, overview: int | None = None, network: bool = False
+) -> rasterio.DatasetReader:
+    """Open a raster for reading; call it inside :func:`gdal_env`.
 
     Args:
-        path: the file; never a URL or one of GDAL's virtual paths.
+        path: the file; a virtual path of GDAL's only with ``network``.
         plain: allow PNG and JPEG, too.
         overview: open this overview (0 is the finest) as if it were the picture.
+        network: allow what :func:`gdal_path` makes.
 
     Raises:
         DataError: if there is no such file, no allowed driver knows it, its header is broken or its size is beyond limits.
     """
+    if network and is_remote(path):
+        return _open_remote(path, overview)
     absolute = os.path.abspath(path)  # noqa: PTH100 - a name, not a file: symbolic links stay as the user wrote them
     if "://" in str(path) or str(path).startswith(("http:", "https:", "s3:")) or absolute.startswith("/vsi"):
         raise DataError(
             "is not a file on this machine",
             where=str(path),
-            remedy="download the picture first; nothing is read over the network",
+            remedy="download the picture first; only scenes of a catalogue made with catalog.network are read over the network",
         )
     try:
         driver = _driver(path, plain=plain)
@@ -84,6 +132,29 @@ def open_dataset(path: Path, *, plain: bool = False, overview: int | None = None
         dataset.close()
         raise
     return dataset
+
+
+def _open_remote(path: Path, overview: int | None) -> rasterio.DatasetReader:
+    options = {} if overview is None else {"overview_level": overview}
+    fault: RasterioError | None = None
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", CPL_VSIL_CURL_ALLOWED_EXTENSIONS=None):
+        for driver in _NETWORK_DRIVERS:
+            try:
+                dataset = rasterio.open(str(path), driver=driver, sharing=False, **options)
+            except RasterioError as error:
+                fault = fault or error
+                continue
+            try:
+                _refuse_bombs(path, dataset)
+            except DataError:
+                dataset.close()
+                raise
+            return dataset
+    raise DataError(
+        f"cannot be opened over the network as GeoTIFF, COG or JPEG 2000 ({fault})",
+        where=address_of(path),
+        remedy="check the address and the access rights (GDAL's usual variables, for example AWS_ACCESS_KEY_ID), or copy it here",
+    ) from fault
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:

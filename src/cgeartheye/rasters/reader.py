@@ -23,7 +23,8 @@ from cgeartheye.geometry.crs import Affine6
 from cgeartheye.geometry.grid import Grid
 from cgeartheye.rasters.colours import Bands, ColourPlan, MaskKind, plan_colours, read_mask
 from cgeartheye.rasters.control_points import fit_points
-from cgeartheye.rasters.opening import COPY_AGAIN, gdal_env, open_dataset
+from cgeartheye.rasters.opening import COPY_AGAIN, gdal_env, is_remote, open_dataset
+from cgeartheye.rasters.rectify import rectify_command
 from cgeartheye.rasters.scenes import Scene
 from cgeartheye.rasters.warp import SHRINK, Kernel, Lattice, Placement, place, warp
 
@@ -111,7 +112,7 @@ class Raster:
             raise DataError(
                 "its place is told by a sensor model (RPC) only",
                 where=str(self.path),
-                remedy="orthorectify it first: gdalwarp -rpc -to RPC_DEM=DEM.tif -t_srs EPSG:CODE IN OUT.tif",
+                remedy=f"orthorectify it first: {rectify_command(dataset, self.path)}",
             )
         points, system = dataset.gcps
         if dataset.transform.is_identity and points:
@@ -137,13 +138,17 @@ def _named(crs: rasterio.crs.CRS | None, path: Path) -> str:
 
 
 @contextmanager
-def open_raster(source: Path | str | Scene, *, plain: bool = False, rgb_bands: Bands | None = None) -> Iterator[Raster]:
+def open_raster(
+    source: Path | str | Scene, *, plain: bool = False, rgb_bands: Bands | None = None, network: bool = False
+) -> Iterator[Raster]:
     """Open a raster for this thread.
 
     Args:
-        source: a local GeoTIFF, COG or JPEG 2000 file, or a scene of the catalogue, whose bands, mask and stretch then hold.
+        source: a local GeoTIFF, COG or JPEG 2000 file, or a scene of the catalogue, whose bands, mask and stretch then hold, and
+            which may lie on the network: a catalogue holds such scenes only if this was asked for.
         plain: PNG and JPEG, too.
         rgb_bands: bands (from 1) that are red, green and blue; default: by colour interpretation.
+        network: allow a path that :func:`cgeartheye.rasters.opening.gdal_path` made.
 
     Raises:
         DataError: if the file is missing, of another format, broken, beyond the size limits or no longer the scene's.
@@ -151,7 +156,7 @@ def open_raster(source: Path | str | Scene, *, plain: bool = False, rgb_bands: B
     path = source.path if isinstance(source, Scene) else Path(source)
     plan = source.plan if isinstance(source, Scene) and rgb_bands is None else None
     with gdal_env(), ExitStack() as closing:
-        dataset = closing.enter_context(open_dataset(path, plain=plain))
+        dataset = closing.enter_context(open_dataset(path, plain=plain, network=network or isinstance(source, Scene)))
         if isinstance(source, Scene):
             _refuse_changed(dataset, source)
         yield Raster(path, dataset, rgb_bands, plan, closing)
@@ -294,7 +299,7 @@ def _overview(raster: Raster, shrink: float) -> Raster | None:
         return None
     level = max(fitting, key=lambda index: factors[index])
     if level not in raster._smaller:
-        dataset = raster._closing.enter_context(open_dataset(raster.path, overview=level))
+        dataset = raster._closing.enter_context(open_dataset(raster.path, overview=level, network=is_remote(raster.path)))
         raster._smaller[level] = Raster(raster.path, dataset, None, raster.plan, raster._closing)
     return raster._smaller[level]
 

@@ -23,10 +23,13 @@ from cgeartheye.errors import DataError
 from cgeartheye.files import atomic_path
 from cgeartheye.geometry.crs import LONLAT, Affine6
 from cgeartheye.rasters.colours import Bands, ColourPlan, MaskKind
+from cgeartheye.rasters.opening import address_of
 from cgeartheye.rasters.stretch import Stretch
 
-SCHEMA_VERSION: Final = 1
-DateSource = Literal["csv", "tag", "name"]
+SCHEMA_VERSION: Final = 2
+"""1 had neither acquisition nor what its producer says of clouds and view."""
+_READABLE: Final = (b"1", b"2")
+DateSource = Literal["csv", "item", "meta", "product", "tag", "name"]
 _PROJECTION: Final = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 _CLOUDS: Final = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
 _VIEW: Final = "https://stac-extensions.github.io/view/v1.0.0/schema.json"
@@ -40,7 +43,7 @@ class Scene:
 
     Args:
         id: unique in its catalogue; letters, digits, dots, hyphens and underscores.
-        path: the file.
+        path: the file, or GDAL's virtual path of one on the network.
         datetime: of acquisition, UTC; midnight where only the day is known.
         date_source: where the date came from.
         gsd_m: ground sample distance in metres, geometric mean of both axes.
@@ -63,6 +66,7 @@ class Scene:
         licence: of the picture.
         file_fingerprint: changes with the file.
         notes: what was assumed when reading it.
+        acquisition: what the tiles of one picture share; the scene's own id for a picture in one file.
         cloud_share: cloud cover as its producer states it, [0, 1]; None: not stated.
         off_nadir_deg: angle of view from the vertical; None: not stated.
     """
@@ -91,8 +95,14 @@ class Scene:
     licence: str
     file_fingerprint: str
     notes: tuple[str, ...] = ()
+    acquisition: str = ""
     cloud_share: float | None = None
     off_nadir_deg: float | None = None
+
+    def __post_init__(self) -> None:
+        """Name the acquisition of a picture in one file."""
+        if not self.acquisition:
+            object.__setattr__(self, "acquisition", self.id)
 
     @property
     def date(self) -> dt.date:
@@ -141,7 +151,7 @@ def read_scenes(path: Path) -> list[Scene]:
             f"cannot be read as a catalogue ({error})", where=str(path), remedy="make it: cgeartheye catalog"
         ) from error
     version = (table.schema.metadata or {}).get(b"schema_version")
-    if version != str(SCHEMA_VERSION).encode():
+    if version not in _READABLE:
         raise DataError(
             f"schema_version {version!r} is not known to this release", where=str(path), remedy="make the catalogue again"
         )
@@ -193,6 +203,7 @@ _OUR_FIELDS: Final = (
     ("licence", pa.string()),
     ("file_fingerprint", pa.string()),
     ("notes", pa.list_(pa.string())),
+    ("acquisition", pa.string()),
     ("cloud_share", pa.float64()),
     ("off_nadir_deg", pa.float64()),
 )
@@ -235,7 +246,7 @@ def _row(scene: Scene, collection: str) -> dict[str, Any]:
         "bbox": dict(zip(("xmin", "ymin", "xmax", "ymax"), scene.footprint.bounds, strict=True)),
         "datetime": scene.datetime,
         "links": [],
-        "assets": {"image": {"href": str(scene.path), "type": media, "roles": ["data"]}},
+        "assets": {"image": {"href": address_of(scene.path), "type": media, "roles": ["data"]}},
         "gsd": scene.gsd_m,
         "proj:code": scene.crs if scene.crs.startswith("EPSG:") else None,
         "proj:shape": [scene.height, scene.width],
@@ -253,6 +264,7 @@ def _scene(row: dict[str, Any]) -> Scene:
         "notes": tuple(row["notes"]),
         "transform": tuple(row["proj:transform"]),
         "footprint": shapely.from_wkb(row["geometry"]),
+        "acquisition": row.get("acquisition") or row["id"],
     }
     values: dict[str, Any] = {field.name: special.get(field.name, row.get(field.name)) for field in fields(Scene)}
     return Scene(**values)

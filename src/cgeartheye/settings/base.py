@@ -42,6 +42,14 @@ def _backbone(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatev
 BackboneSpec = Annotated[Path | str, BeforeValidator(_backbone)]
 """A folder that `pretrain` wrote, ``timm:NAME``, or ``hf:PATH``."""
 
+
+def _address(value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatever the user wrote
+    return str(value) if "://" in str(value) else _expand(value, info)
+
+
+Address = Annotated[Path | str, BeforeValidator(_address)]
+"""A path as in :data:`UserPath`, or a URL, which stays a text."""
+
 NOT_IDENTITY: JsonDict = {"identity": False}
 """``json_schema_extra`` of fields that change how work is done but never what comes out."""
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgeartheye.catalog.dates import DateTable, Entry, date_in_name, find_date, parse_date, read_dates
+from cgeartheye.catalog.dates import QUARTER_NOTE, Clues, DateTable, Entry, date_in_name, find_date, parse_date, read_dates
 from cgeartheye.catalog.search import Found
 from cgeartheye.errors import DataError, InputError
 from cgeartheye.settings.catalog import DATE_PATTERN, CatalogSettings
@@ -142,26 +142,37 @@ def test_a_csv_file_that_cannot_be_read(tmp_path: Path) -> None:
         read_dates(tmp_path / "latin.csv")
 
 
+def look_for(found: Found, clues: Clues, *order: str) -> tuple[int, str]:
+    moment, source, _ = find_date(found, clues, CatalogSettings(date_from=order))  # type: ignore[arg-type]  # literals
+    return moment.year, source
+
+
 def test_the_order_of_sources() -> None:
-    found, tag, entry = Found(Path("a_20180716.tif"), "a_20180716.tif"), "2019:01:01 00:00:00", Entry(2, "2020-05-05", None)
-    orders = {("csv", "tag", "name"): 2020, ("tag", "csv"): 2019, ("name", "csv"): 2018}
-    for order, year in orders.items():
-        moment, source = find_date(found, tag, entry, order=order, pattern=PATTERN)  # type: ignore[arg-type]  # literals
-        assert moment.year == year and source == order[0]
-    moment, source = find_date(found, "0000:00:00 00:00:00", None, order=("csv", "tag", "name"), pattern=PATTERN)
-    assert (moment.year, source) == (2018, "name")
+    found = Found(Path("a_20180716.tif"), "a_20180716.tif")
+    clues = Clues(Entry(2, "2020-05-05", None), utc(2015, 1, 1), utc(2016, 1, 1), utc(2017, 1, 1), "2019:01:01 00:00:00")
+    years = {"csv": 2020, "item": 2015, "meta": 2016, "product": 2017, "tag": 2019, "name": 2018}
+    for source, year in years.items():
+        assert look_for(found, clues, source, *years) == (year, source)
+    assert look_for(found, Clues(tag="0000:00:00 00:00:00"), *years) == (2018, "name")
 
 
 def test_a_wrong_date_in_the_csv_file_is_not_replaced_by_another(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"line 7 has '16\.7\.18'(?s:.*)year-month-day"):
-        find_date(
-            Found(tmp_path / "a_20180716.tif", "a"), None, Entry(7, "16.7.18", None), order=("csv", "name"), pattern=PATTERN
-        )
+        look_for(Found(tmp_path / "a_20180716.tif", "a"), Clues(Entry(7, "16.7.18", None)), "csv", "name")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("2023Q1", (2023, 2, 15)), ("2023-q4", (2023, 11, 15)), ("2023_Q3", (2023, 8, 15))]
+)
+def test_a_quarter_without_a_day_is_its_middle(text: str, expected: tuple[int, int, int]) -> None:
+    in_name = find_date(Found(Path(f"mosaic_{text}_R1C2.tif"), "x"), Clues(), CatalogSettings())
+    in_table = find_date(Found(Path("mosaic.tif"), "x"), Clues(Entry(2, text, None)), CatalogSettings())
+    assert in_name == (utc(*expected), "name", (QUARTER_NOTE,)) and in_table == (utc(*expected), "csv", (QUARTER_NOTE,))
 
 
 def test_no_date_at_all() -> None:
     with pytest.raises(DataError, match=r"no date(?s:.*)catalog\.dates"):
-        find_date(Found(Path("a.tif"), "a.tif"), None, None, order=("csv", "tag", "name"), pattern=PATTERN)
+        look_for(Found(Path("a.tif"), "a.tif"), Clues(), "csv", "tag", "name")
     assert DateTable().find(Found(Path("a.tif"), "a.tif")) is None
 
 

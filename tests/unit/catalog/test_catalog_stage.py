@@ -158,7 +158,11 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "coarse_20240101.tif": ({"transform": Affine(100, 0, 5e5, 0, -100, 5e6)}, "sample distance is 100 m", "catalog.gsd_max_m"),
     "off_earth_20240101.tif": ({"crs": "EPSG:4326", "transform": Affine(1e-5, 0, 0, 0, -1e-5, 95)}, "place on Earth", "gdalwarp"),
     "nodate.tif": ({}, "has no date", "catalog.dates"),
-    "both.tif": ({"crs": None}, "has no date (csv, tag, name looked at); has no coordinate reference system", "catalog.dates"),
+    "both.tif": (
+        {"crs": None},
+        "has no date (csv, item, meta, product, tag, name looked at); has no coordinate reference system",
+        "catalog.dates",
+    ),
 }
 
 
@@ -313,7 +317,7 @@ def test_a_file_without_read_right_costs_only_itself(archive: Path, write: Write
 
 @pytest.mark.parametrize("limit", [2**26, 1000])
 def test_copies_are_named(archive: Path, write: Write, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    monkeypatch.setattr("cgeartheye.files.WHOLE_HASH_LIMIT", limit)
+    monkeypatch.setattr("cgeartheye.catalog.copies.WHOLE_LIMIT", limit)
     path = write("a_20240101.tif")
     (archive / "b").mkdir()
     (archive / "b" / "a_20240101.tif").write_bytes(path.read_bytes())
