@@ -149,7 +149,7 @@ def _refuse_sensor_model(raster: Raster) -> None:
         raise DataError(
             "is not orthorectified: its place is told by a sensor model (RPC)",
             where=str(raster.path),
-            remedy=f"orthorectify it first: {rectify_command(raster.dataset, raster.path)}",
+            remedy=f"orthorectify it first: {rectify_command(raster.dataset.rpcs, raster.path)}",
         )
 
 

@@ -112,7 +112,7 @@ class Raster:
             raise DataError(
                 "its place is told by a sensor model (RPC) only",
                 where=str(self.path),
-                remedy=f"orthorectify it first: {rectify_command(dataset, self.path)}",
+                remedy=f"orthorectify it first: {rectify_command(dataset.rpcs, self.path)}",
             )
         points, system = dataset.gcps
         if dataset.transform.is_identity and points:

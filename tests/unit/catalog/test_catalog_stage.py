@@ -229,14 +229,18 @@ def test_unusual_scenes_are_kept_with_a_note(archive: Path, write: Write) -> Non
     assert "north up" in scenes["south"].notes[0] and all(scene.footprint.is_valid for scene in scenes.values())
 
 
-def test_ground_control_points_are_refused_with_a_remedy(archive: Path, write: Write) -> None:
-    path = write("gcp_20240101.tif", transform=Affine.identity(), crs=None)
-    with rasterio.open(path, "r+") as file:
-        points = [GroundControlPoint(r, c, 5e5 + c, 5e6 - r) for r, c in ((0, 0), (0, 90), (80, 0))]
-        file.gcps = (points, rasterio.crs.CRS.from_epsg(32632))
-    write("good_20240101.tif")
-    told = left_out(run(archive))["gcp_20240101.tif"]
-    assert "3 ground control points" in told["reason"] and "gdalwarp" in told["remedy"]
+def test_ground_control_points_place_a_picture_where_a_plane_fits_them(archive: Path, write: Write) -> None:
+    corners = {"plane": ((0, 0), (0, 90), (80, 0)), "line": ((0, 0), (10, 10), (80, 80))}
+    for name, places in corners.items():
+        path = write(f"{name}_20240101.tif", transform=Affine.identity(), crs=None)
+        with rasterio.open(path, "r+") as file:
+            points = [GroundControlPoint(r, c, 5e5 + c, 5e6 - r) for r, c in places]
+            file.gcps = (points, rasterio.crs.CRS.from_epsg(32632))
+    out = run(archive)
+    told = left_out(out)["line_20240101.tif"]
+    assert "3 ground control points do not fix a plane" in told["reason"] and "at least three" in told["remedy"]
+    (scene,) = read_scenes(out / "catalog.parquet")
+    assert scene.crs == "EPSG:32632" and scene.transform == pytest.approx((1, 0, 5e5, 0, -1, 5e6))
 
 
 def test_near_infrared_marked_as_alpha_is_noted(archive: Path, write: Write) -> None:
