@@ -67,14 +67,12 @@ def extrapolate(folder: Path) -> None:
     spent = [child("tree", folder, n, n // PER_LEAF)["cpu_s"] for n in SIZES]
     exponent = math.log(spent[1] / spent[0]) / math.log(SIZES[1] / SIZES[0])
     hours = spent[1] * (PLACES / SIZES[1]) ** exponent / 3600
-    print(
-        f"tree of {PER_LEAF} rows a leaf, {ROUNDS} rounds: {spent[0]:.1f} and {spent[1]:.1f} CPU s for {SIZES[0]:,} and {SIZES[1]:,}"
-    )
+    print(f"{PER_LEAF} rows a leaf, {ROUNDS} rounds: {spent[0]:.1f} and {spent[1]:.1f} CPU s for {SIZES[0]:,} and {SIZES[1]:,}")
     print(f"  exponent {exponent:.2f}; {PLACES:,} rows: {hours:.1f} CPU hours, {hours / 2:.1f} hours at best on two cores")
     k = PLACES // PER_LEAF
     seeding, clusters = 2 * 4 * MOST_VALUES, k * WIDTH * (8 + 3 * 4)
     print(f"  memory by formula: seeding {seeding / 1e9:.1f} GB, centroids and sums {clusters / 1e9:.1f} GB,", end="")
-    print(f" rows' labels {24 * PLACES / 1e9:.1f} GB; disk {2 * PLACES * WIDTH / 1e9:.1f} GB of features")
+    print(f" rows' labels {24 * PLACES / 1e9:.1f} GB; disk {2 * PLACES * WIDTH / 1e9:.1f} GB")
 
 
 def main() -> None:

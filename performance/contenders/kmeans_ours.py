@@ -71,7 +71,7 @@ def ours(x: Array, k: int, seed: int) -> Iterator[float]:
     state, before = seeded(x, k, seed=seed), math.inf
     while True:
         yield state.inertia
-        settled = before - state.inertia <= OUR_GAIN * before
+        settled = math.isfinite(before) and before - state.inertia <= OUR_GAIN * before
         if settled and state.complete:
             return
         before = state.inertia
