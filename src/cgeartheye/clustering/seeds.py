@@ -61,7 +61,7 @@ def small_kmeans(x: Array, k: int, random: np.random.Generator, passes: int = 5)
         order = np.argsort(labels, kind="stable")
         starts = np.unique(labels[order], return_index=True)[1]
         counts = np.diff(np.append(starts, len(order)))
-        centres = np.add.reduceat(part[order], starts, axis=0) / counts[:, None].astype(np.float32)
+        centres = np.asarray(np.add.reduceat(part[order], starts, axis=0) / counts[:, None], np.float32)
     return centres
 
 
@@ -70,7 +70,7 @@ def nearest_centre(x: Array, centres: Array) -> NDArray[np.int64]:
     scores = x @ centres.T
     scores *= -2
     scores += squares(centres)
-    return scores.argmin(axis=1)
+    return np.asarray(scores.argmin(axis=1))
 
 
 def _subset(n: int, wanted: int, seed: int) -> NDArray[np.int64]:
@@ -99,7 +99,8 @@ def _greedy(x: Array, k: int, random: np.random.Generator) -> list[int]:
 
 
 def _draw(total: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.minimum(np.searchsorted(total, shares * total[-1], side="right"), len(total) - 1)
+    found = np.searchsorted(total, shares * total[-1], side="right")
+    return np.asarray(np.minimum(found, len(total) - 1))
 
 
 def _squared(x: Array, lengths: Array, chosen: NDArray[np.int64] | list[int]) -> Array:
