@@ -75,34 +75,41 @@ def reached(curve: list[tuple[float, float]], target: float) -> float:
     return next((seconds for seconds, inertia in curve if inertia <= target), float("inf"))
 
 
+def mean_curve(curves: list[list[tuple[float, float]]]) -> list[tuple[float, float]]:
+    """Return CPU seconds and inertia after each pass, means over seeds, up to the last pass that all seeds made."""
+    passes = min(map(len, curves))
+    return [tuple(pair) for pair in np.mean([curve[:passes] for curve in curves], axis=0).tolist()]
+
+
 def flat(folder: Path, arguments: argparse.Namespace) -> None:
     rows = np.load(folder / "rows.npy")
     ours = str(HERE / "kmeans_ours.py")
-    seeds = range(arguments.seeds)
+    fewer = arguments.peer_seeds or arguments.seeds
     curves = {
-        name: [contest(folder, name, s, [sys.executable, ours, name, str(folder)])["curve"] for s in seeds]
-        for name in ("plain", "ours")
+        name: [contest(folder, name, s, [sys.executable, ours, name, str(folder)])["curve"] for s in range(seeds)]
+        for name, seeds in (("plain", fewer), ("ours", arguments.seeds))
     }
-    ends = [curve[-1] for curve in curves["plain"]]
-    seconds, inertia = np.mean(ends, axis=0)
-    mine = [reached(curve, inertia) for curve in curves["ours"]]
-    print(f"plain: {inertia:,.0f} after {seconds:.1f} CPU s; ours after {np.mean(mine):.1f} ({min(mine):.1f}-{max(mine):.1f})")
-    pairs = [reached(a, b[-1][1]) / b[-1][0] for a, b in zip(curves["ours"], curves["plain"], strict=True)]
-    print(f"  ratio {np.mean(mine) / seconds:.3f} (bar 0.8, aim 0.6); seed by seed {', '.join(f'{p:.3f}' for p in pairs)}")
+    mean = mean_curve(curves["ours"])
+    seconds, inertia = np.mean([curve[-1] for curve in curves["plain"]], axis=0)
+    mine = reached(mean, inertia)
+    print(f"plain: {inertia:,.0f} after {seconds:.1f} CPU s; ours is there after {mine:.2f}, and ends at", end=" ")
+    print(f"{np.mean([curve[-1][1] for curve in curves['ours']]):,.0f}; ratio {mine / seconds:.3f} (bar 0.8, aim 0.6)")
+    single = [reached(curve, inertia) for curve in curves["ours"]]
+    print(f"  single seeds are there after {', '.join(f'{one:.1f}' for one in single)} (inf: it ends above)")
     if not arguments.peers_python:
         return
     for name in FLAT_PEERS:
         found = []
-        for seed in range(arguments.seeds if name == "superkmeans" else 1):
+        for seed in range(fewer if name == "superkmeans" else 1):
             command = [arguments.peers_python, str(HERE / "kmeans_peers.py"), name, str(folder)]
             spent = contest(folder, name, seed, command)["cpu_s"]
             with np.load(folder / f"{name}.{seed}.npz") as saved:
                 centroids = np.ascontiguousarray(saved["arr_0"], np.float32)
             found.append((spent, float(assign(rows, centroids)[1].sum(dtype=np.float64))))
         seconds, inertia = np.mean(found, axis=0)
-        mine = [reached(curve, inertia) for curve in curves["ours"]]
-        print(f"{name}: {inertia:,.0f} after {seconds:.1f} CPU s ({len(found)} seeds); ours is there after {np.mean(mine):.2f}")
-        print(f"  ratio {np.mean(mine) / seconds:.4f}" + (" (bar 0.125)" if name == "superkmeans" else ""))
+        mine = reached(mean, inertia)
+        print(f"{name}: {inertia:,.0f} after {seconds:.1f} CPU s ({len(found)} seeds); ours is there after {mine:.2f},", end="")
+        print(f" ratio {mine / seconds:.3f}" + (" (bar 0.125)" if name == "superkmeans" else ""))
 
 
 def trees(folder: Path, arguments: argparse.Namespace) -> None:
@@ -145,6 +152,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tree-seeds", type=int, default=3)
+    parser.add_argument("--peer-seeds", type=int, help="of the plain one and SuperKMeans, where fewer than of ours")
     parser.add_argument("--peers-python", help="a Python with faiss and scikit-learn")
     parser.add_argument("--ssl", type=Path, help="a checkout of facebookresearch/ssl-data-curation")
     parser.add_argument("--ssl-python", default=sys.executable, help="a Python with torch and scikit-learn")

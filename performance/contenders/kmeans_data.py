@@ -13,7 +13,7 @@ APART, SPREAD = 0.6, 0.775
 
 
 def _unit(x: NDArray[Any]) -> NDArray[Any]:
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+    return np.asarray(x / np.linalg.norm(x, axis=-1, keepdims=True))
 
 
 def make_rows(n: int, d: int, seed: int, concepts: int = CONCEPTS) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

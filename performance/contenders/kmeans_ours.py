@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from cgeartheye.clustering.kmeans import lloyd
+from cgeartheye.clustering.kmeans import GAIN as OUR_GAIN
+from cgeartheye.clustering.kmeans import seeded
 from cgeartheye.clustering.tree import build_tree
 
 CHUNK, GAIN, ROWS_PER_SEED = 16_384, 2e-4, 20
@@ -65,11 +66,17 @@ def greedy(x: Array, k: int, random: np.random.Generator) -> Array:
     return x[chosen]
 
 
-def ours(x: Array, k: int, seed: int, passes: int) -> Iterator[float]:
-    for number, state in enumerate(lloyd(x, k, seed=seed)):
+def ours(x: Array, k: int, seed: int) -> Iterator[float]:
+    """The passes of ``kmeans``, one by one."""
+    state, before = seeded(x, k, seed=seed), math.inf
+    while True:
         yield state.inertia
-        if number == passes:
+        settled = math.isfinite(before) and before - state.inertia <= OUR_GAIN * before
+        if settled and state.complete:
             return
+        before = state.inertia
+        state.move()
+        state.assign(complete=settled)
 
 
 def curve(inertias: Iterator[float]) -> list[tuple[float, float]]:
@@ -85,7 +92,6 @@ def main() -> None:
     parser.add_argument("--levels", type=int, nargs="+", required=True)
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--passes", type=int, default=25)
     parser.add_argument("--out", default="tree")
     arguments = parser.parse_args()
     x = np.load(arguments.folder / "rows.npy")
@@ -97,7 +103,7 @@ def main() -> None:
         found = {"cpu_s": time.process_time() - start}
         np.savez(arguments.folder / f"{arguments.out}.{seed}.npz", *tree.labels)
     else:
-        passes = ours(x, k, seed, arguments.passes) if arguments.name == "ours" else plain(x, k, seed)
+        passes = ours(x, k, seed) if arguments.name == "ours" else plain(x, k, seed)
         found = {"curve": curve(passes)}
     print(json.dumps(found))
 

@@ -1,28 +1,32 @@
 """k-means by matrix products: greedy k-means++ seeding, then Lloyd passes over fixed chunks.
 
 A pass compares each row with the neighbours of its centroid alone (``neighbours.py``) and adds to the sums only what
-changed cluster. Chunks have a fixed number of rows and their sums are added in order, so that labels, centroids and
-inertia come out bit for bit equal with any number of threads. Rows are read chunk by chunk and need not fit into memory.
+changed cluster; when passes gain no more, one compares every row with all centroids, and passes go on if that gains.
+Chunks have a fixed number of rows and their sums are added in order, so that labels, centroids and inertia come out bit
+for bit equal with any number of threads. Rows are read chunk by chunk and need not fit into memory.
 
 Source: Lloyd 1982.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
-from cgeartheye.clustering.neighbours import CHUNK_ROWS, Groups, Search
+from cgeartheye.clustering.neighbours import ALL_UP_TO, CHUNK_ROWS, Groups, Search
 from cgeartheye.clustering.rows import Rows, chunks, squared_lengths, squares
-from cgeartheye.clustering.seeds import seed_centroids
+from cgeartheye.clustering.seeds import seed_centroids, seeding_rows
 from cgeartheye.errors import ShapeError
 
 GAIN: Final = 1e-4
 """Passes stop when one lowers the inertia by a smaller share [ours]."""
+
+FIRST_PASSES: Final = 5
+"""Passes over the rows of seeding, a tenth of all or less, before all rows are looked at [ours]: they save three of those."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,9 @@ class Clustering:
 
     Args:
         centroids: (k, d) float32; k is smaller than asked where there are fewer distinct rows.
-        labels: (n,) int32 in [0, k), a near centroid of each row: the nearest of the neighbours of the one before, which
-            is the nearest of all but for less than one row in a hundred (four where the data have no clusters at all). Below 65 clusters it is the
-            nearest; ties to the smaller number.
+        labels: (n,) int32 in [0, k), the nearest centroid of each row, ties to the smaller number; beyond 4,096 clusters the
+            nearest among the neighbours of the one before, which is another one for up to one row in a hundred (four where
+            the data have no clusters at all).
         distances: (n,) float32 >= 0, squared distance to it.
         passes: Lloyd passes made.
     """
@@ -59,14 +63,19 @@ def kmeans(rows: Rows, k: int, *, seed: int, max_passes: int = 50) -> Clustering
         ShapeError: if ``rows`` is not (n, d) with n, d >= 1, or k < 1.
         DataError: if a value is not finite; the first such rows are named.
     """
-    before, passes = np.inf, 0
-    for passes, found in enumerate(lloyd(rows, k, seed=seed)):
-        inertia = found.inertia
-        settled = before - inertia <= GAIN * before if np.isfinite(before) else inertia == 0
-        if passes == max_passes or (settled and not found.empty):
+    before, passes, finishing = np.inf, 0, k <= ALL_UP_TO
+    state = seeded(rows, k, seed=seed)
+    while passes < max_passes:
+        settled = before - state.inertia <= GAIN * before and not state.empty if passes else state.inertia == 0
+        if settled and (state.complete or not finishing):
             break
-        before = inertia
-    return found.clustering(passes)
+        before = state.inertia
+        state.move()
+        state.assign(complete=settled)
+        passes += 1
+    if finishing and not state.complete:
+        state.assign(complete=True)
+    return state.clustering(passes)
 
 
 class Lloyd:
@@ -75,11 +84,13 @@ class Lloyd:
     def __init__(self, rows: Rows, centroids: NDArray[np.float32], lengths: NDArray[np.float32], *, seed: int) -> None:
         self._rows, self._lengths = rows, lengths
         self._groups = Groups(centroids, seed=seed)
-        self._centroids = centroids
+        self.centroids = centroids
         self._sums = np.zeros(centroids.shape)
         self._counts = np.zeros(len(centroids), np.int64)
         self._labels = np.full(len(rows), -1, np.int32)
         self._distances = np.empty(len(rows), np.float32)
+        self.complete = False
+        """Whether the last assignment compared every row with every centroid."""
 
     @property
     def inertia(self) -> float:
@@ -91,12 +102,13 @@ class Lloyd:
         """Clusters without a row."""
         return int((self._counts == 0).sum())
 
-    def assign(self) -> None:
-        """Compare every row with the neighbours of its centroid and keep the sums of clusters up to date."""
-        search = Search(self._centroids, self._groups)
+    def assign(self, *, complete: bool = False) -> None:
+        """Compare every row with the neighbours of its centroid, or with all; keep the sums of clusters up to date."""
+        search = Search(self.centroids, self._groups)
+        self.complete = complete or len(self._groups.centres) == 1
         for chunk, x in chunks(self._rows, self._groups.chunk_rows):
             before = self._labels[chunk]
-            labels, scores = search.chunk(x, None if before[0] < 0 else before)
+            labels, scores = search.all(x) if complete else search.chunk(x, None if before[0] < 0 else before)
             moved = np.flatnonzero(labels != before)
             self._add(x[moved], before[moved], labels[moved])
             self._labels[chunk] = labels
@@ -105,8 +117,8 @@ class Lloyd:
     def move(self) -> None:
         """Move centroids to the means of their rows, and those without rows to the worst served rows that differ."""
         full = self._counts > 0
-        self._centroids = self._centroids.copy()
-        self._centroids[full] = (self._sums[full] / self._counts[full, None]).astype(np.float32)
+        self.centroids = self.centroids.copy()
+        self.centroids[full] = (self._sums[full] / self._counts[full, None]).astype(np.float32)
         empty = np.flatnonzero(~full)
         if not empty.size:
             return
@@ -115,41 +127,41 @@ class Lloyd:
         fresh = np.asarray(self._rows[np.sort(worst)], np.float32)[np.argsort(np.argsort(worst))]
         rows = worst[np.sort(np.unique(fresh, axis=0, return_index=True)[1])][: empty.size]
         empty = empty[: len(rows)]
-        self._centroids[empty] = np.asarray(self._rows[np.sort(rows)], np.float32)
+        self.centroids[empty] = np.asarray(self._rows[np.sort(rows)], np.float32)
         self._groups.of[empty] = self._groups.of[self._labels[np.sort(rows)]]
 
     def clustering(self, passes: int) -> Clustering:
         """Return the state without clusters that have no row."""
         used = np.flatnonzero(self._counts)
         number = np.cumsum(self._counts > 0).astype(np.int32) - 1
-        return Clustering(self._centroids[used], number[self._labels], self._distances, passes)
+        return Clustering(self.centroids[used], number[self._labels], self._distances, passes)
 
     def _add(self, x: NDArray[np.float32], before: NDArray[np.int32], after: NDArray[np.int32]) -> None:
-        if before.size and before[0] >= 0:
-            self._change(x, before, -1)
-        self._change(x, after, 1)
+        """Take rows (m, d) out of the sums of the clusters they leave and add them to those they come to."""
+        rows = np.arange(len(x))
+        leaving = rows[before >= 0]
+        clusters, at = np.unique(np.concatenate([after, before[leaving]]), return_inverse=True)
+        signs = np.repeat(np.array([1, -1], np.float32), [len(rows), len(leaving)])
+        moves = csr_array((signs, (at, np.concatenate([rows, leaving]))), (len(clusters), len(x)))
+        self._sums[clusters] += moves @ x
+        self._counts += np.bincount(after, minlength=len(self._counts))
+        self._counts -= np.bincount(before[leaving], minlength=len(self._counts))
 
-    def _change(self, x: NDArray[np.float32], labels: NDArray[np.int32], sign: int) -> None:
-        order = np.argsort(labels, kind="stable")
-        present, starts = np.unique(labels[order], return_index=True)
-        if present.size:
-            self._sums[present] += sign * np.add.reduceat(x[order].astype(np.float64), starts, axis=0)
-            self._counts[present] += sign * np.diff(np.append(starts, len(order)))
 
-
-def lloyd(rows: Rows, k: int, *, seed: int) -> Iterator[Lloyd]:
-    """Seed, then yield the state after the first assignment and after each pass, without end; errors as ``kmeans``."""
+def seeded(rows: Rows, k: int, *, seed: int) -> Lloyd:
+    """Return the state after seeding and the first assignment; errors as ``kmeans``."""
     if len(rows.shape) != 2 or 0 in rows.shape or k < 1:
         message = f"expected (n, d) rows and k >= 1, got {rows.shape} and {k}"
         raise ShapeError(message)
     lengths = squared_lengths(rows)
-    state = Lloyd(rows, seed_centroids(rows, k, seed=seed), lengths, seed=seed)
-    state.assign()
-    yield state
-    while True:
-        state.move()
+    some = seeding_rows(rows, k, seed=seed)
+    state = Lloyd(some, seed_centroids(some, k, seed=seed), squares(some), seed=seed)
+    for _ in range(FIRST_PASSES):
         state.assign()
-        yield state
+        state.move()
+    state = Lloyd(rows, state.centroids, lengths, seed=seed)
+    state.assign()
+    return state
 
 
 def assign(rows: Rows, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -25,24 +25,28 @@ MOST_VALUES: Final = 2**30
 LOCAL_FROM: Final = 65
 """Clusters from which steps are local [ours]; with fewer a group would hold almost nothing."""
 
-_GROUPS_SEEN: Final = 3
+_GROUPS_SEEN: Final = 4
 _ROUNDING: Final = 1e-6
 """Squared distances below this share of the largest squared length are rounding of equal rows."""
 
 Array = NDArray[np.float32]
 
 
-def seed_centroids(rows: Rows, k: int, *, seed: int) -> Array:
-    """Choose at most ``k`` distinct rows of (n, d) by greedy k-means++ on a subset of 20 k of them.
+def seeding_rows(rows: Rows, k: int, *, seed: int) -> Array:
+    """Return the rows that seeding looks at, 20 k of (n, d) float32, fewer where ``k`` d is large: those of smallest hash."""
+    each = min(ROWS_PER_SEED, max(4, MOST_VALUES // (k * rows.shape[1])))
+    return np.asarray(rows[_subset(len(rows), each * k, seed)], np.float32)
+
+
+def seed_centroids(x: Array, k: int, *, seed: int) -> Array:
+    """Choose at most ``k`` distinct rows of ``x`` (n, d) by greedy k-means++.
 
     Each step draws 2 + ln k candidates with a chance proportional to their squared distance from what is chosen, and
     takes the one that lowers the sum most.
 
     Returns: (k', d) float32, k' <= min(k, number of distinct rows).
     """
-    each = min(ROWS_PER_SEED, max(4, MOST_VALUES // (k * rows.shape[1])))
-    x = np.asarray(rows[_subset(len(rows), each * k, seed)], np.float32)
-    random = stream(seed, "k-means++", len(rows), k)
+    random = stream(seed, "k-means++", len(x), k)
     chosen = _greedy(x, k, random) if k < LOCAL_FROM else _Local(x, k, random).choose()
     return distinct(x[chosen])
 
@@ -57,7 +61,7 @@ def small_kmeans(x: Array, k: int, random: np.random.Generator, passes: int = 5)
         order = np.argsort(labels, kind="stable")
         starts = np.unique(labels[order], return_index=True)[1]
         counts = np.diff(np.append(starts, len(order)))
-        centres = np.add.reduceat(part[order], starts, axis=0) / counts[:, None].astype(np.float32)
+        centres = np.asarray(np.add.reduceat(part[order], starts, axis=0) / counts[:, None], np.float32)
     return centres
 
 
@@ -66,7 +70,7 @@ def nearest_centre(x: Array, centres: Array) -> NDArray[np.int64]:
     scores = x @ centres.T
     scores *= -2
     scores += squares(centres)
-    return scores.argmin(axis=1)
+    return np.asarray(scores.argmin(axis=1))
 
 
 def _subset(n: int, wanted: int, seed: int) -> NDArray[np.int64]:
@@ -95,7 +99,8 @@ def _greedy(x: Array, k: int, random: np.random.Generator) -> list[int]:
 
 
 def _draw(total: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.minimum(np.searchsorted(total, shares * total[-1], side="right"), len(total) - 1)
+    found = np.searchsorted(total, shares * total[-1], side="right")
+    return np.asarray(np.minimum(found, len(total) - 1))
 
 
 def _squared(x: Array, lengths: Array, chosen: NDArray[np.int64] | list[int]) -> Array:

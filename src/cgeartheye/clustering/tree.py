@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cgeartheye.clustering.kmeans import Clustering, kmeans
-from cgeartheye.clustering.neighbours import assign_near
+from cgeartheye.clustering.kmeans import Clustering, assign, kmeans
+from cgeartheye.clustering.neighbours import ALL_UP_TO, assign_near
 from cgeartheye.clustering.rows import Picked, Rows
 from cgeartheye.errors import ShapeError
 from cgeartheye.seeding import derive
@@ -80,7 +80,9 @@ def _cluster(rows: Rows, k: int, seed: int, rounds: int) -> Clustering:
     for number in range(rounds):
         near = nearest_rows(found.labels, found.distances, kept)
         again = kmeans(Picked(rows, near), k, seed=derive(seed, "resample", number))
-        labels, distances = assign_near(rows, again.centroids, seed=derive(seed, "assign", number))
+        last = number + 1 == rounds and len(again.centroids) <= ALL_UP_TO
+        near_seed = derive(seed, "assign", number)
+        labels, distances = assign(rows, again.centroids) if last else assign_near(rows, again.centroids, seed=near_seed)
         used, compact = np.unique(labels, return_inverse=True)
         found = Clustering(again.centroids[used], compact.astype(np.int32), distances, again.passes)
     return found
