@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +62,9 @@ def read_mosaic(rasters: Sequence[Raster], grid: Grid) -> Mosaic:
     """
     layers = [_joined(layer) for layer in _layers(rasters, grid)]
     on_grid = [_on_grid(layer, grid) for layer in layers]
-    order = sorted(range(len(layers)), key=lambda i: (-int(on_grid[i][1].sum()), layers[i].members[0][0]))
+    if len(layers) == 1:
+        return _mosaic(*on_grid[0], layers[0].given)
+    order = sorted(range(len(layers)), key=lambda i: (-np.count_nonzero(on_grid[i][1]), layers[i].members[0][0]))
     planes, valid = np.zeros((3, grid.height, grid.width), np.uint8), np.zeros((grid.height, grid.width), bool)
     given: dict[int, int] = {}
     for i in order:
@@ -70,12 +72,16 @@ def read_mosaic(rasters: Sequence[Raster], grid: Grid) -> Mosaic:
         if new.any():
             planes = on_grid[i][0] if new.all() else np.where(new, on_grid[i][0], planes)
             valid = valid | new
-            total = sum(layers[i].given.values())
-            given |= {number: round(int(new.sum()) * part / total) for number, part in layers[i].given.items() if part}
-    if len(layers) > 1 and not valid.all():
+            share = np.count_nonzero(new) / sum(layers[i].given.values())
+            given |= {number: max(1, round(part * share)) for number, part in layers[i].given.items() if part}
+    if layers and not valid.all():
         _close_seams([layers[i] for i in order], grid, planes, valid)
-    colours = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
-    return Mosaic(colours, valid, tuple(sorted(given, key=lambda number: (-given[number], number))))
+    return _mosaic(planes, valid, given)
+
+
+def _mosaic(planes: Planes, valid: Mask, given: Mapping[int, int]) -> Mosaic:
+    used = tuple(sorted((number for number in given if given[number]), key=lambda number: (-given[number], number)))
+    return Mosaic(np.ascontiguousarray(np.moveaxis(planes, 0, -1)), valid, used)
 
 
 def _layers(rasters: Sequence[Raster], grid: Grid) -> list[_Layer]:
@@ -101,13 +107,14 @@ def _joined(layer: _Layer) -> _Layer:
     for number, raster in layer.members:
         offset = raster.lattice.offset(layer.lattice)
         assert offset is not None  # noqa: S101 - they were grouped by it
-        read.append((number, read_planes(raster, Window(*offset, layer.lattice.width, layer.lattice.height))))
-    read.sort(key=lambda entry: (-int(entry[1][1].sum()), entry[0]))
+        window = Window(*offset, layer.lattice.width, layer.lattice.height)
+        read.append((number, read_planes(raster, window, pixelwise=layer.placed.exact)))
+    read.sort(key=lambda entry: (-np.count_nonzero(entry[1][1]), entry[0]))
     layer.planes, layer.valid = read[0][1]
-    layer.given[read[0][0]] = int(layer.valid.sum())
+    layer.given[read[0][0]] = np.count_nonzero(layer.valid)
     for number, (planes, valid) in read[1:]:
         new = valid & ~layer.valid
-        layer.given[number] = int(new.sum())
+        layer.given[number] = np.count_nonzero(new)
         if layer.given[number]:
             layer.planes = np.where(new, planes, layer.planes)
             layer.valid = layer.valid | new

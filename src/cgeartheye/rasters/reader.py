@@ -185,14 +185,17 @@ def read_window(raster: Raster, window: Window | None = None) -> Colours:
         DataError: if the raster is no picture, or its pixels cannot be read there.
         ShapeError: if the window is not made of whole pixels or too large.
     """
-    planes, valid = read_planes(raster, window)
+    planes, valid = read_planes(raster, window, pixelwise=True)
     return _channels_last(planes), valid
 
 
-def read_planes(raster: Raster, window: Window | None = None) -> Colours:
-    """Read a rectangle as :func:`read_window` does, but as (3, H, W) uint8: red, green and blue one after the other."""
+def read_planes(raster: Raster, window: Window | None = None, *, pixelwise: bool = False) -> Colours:
+    """Read a rectangle as :func:`read_window` does, but as (3, H, W) uint8.
+
+    ``pixelwise`` keeps the three colours of a pixel together in memory, from where (H, W, 3) is a view and not a copy.
+    """
     window = _whole(raster, window)
-    values, valid = _read(raster, raster.plan.bands, window, raster.plan.mask)
+    values, valid = _read(raster, raster.plan.bands, window, raster.plan.mask, pixelwise=pixelwise)
     return _to_bytes(raster.plan, values), valid
 
 
@@ -249,7 +252,7 @@ def read_on_grid(source: Raster | Scene, grid: Grid) -> Colours:
     raster, placed = at_scale(source, grid)
     if placed.window is None:
         return np.zeros((grid.height, grid.width, 3), np.uint8), np.zeros((grid.height, grid.width), bool)
-    planes, valid = read_planes(raster, placed.window)
+    planes, valid = read_planes(raster, placed.window, pixelwise=placed.exact)
     if not placed.exact:
         planes, valid = warp(planes, valid, raster.lattice.window(placed.window), grid, kernel_for(placed))
     return _channels_last(planes), valid
@@ -324,28 +327,37 @@ def _whole(raster: Raster, window: Window | None) -> Window:
     return Window(*(int(edge) for edge in edges))
 
 
-def _read(raster: Raster, bands: tuple[int, ...], window: Window, mask: MaskKind | None) -> Values:
+def _read(raster: Raster, bands: tuple[int, ...], window: Window, mask: MaskKind | None, *, pixelwise: bool = False) -> Values:
     """Return (n, H, W) values and (H, W) valid of a window, padded with 0 and False; without ``mask`` the band's own holds."""
     dataset = raster.dataset
     top, left = max(0, window.row_off), max(0, window.col_off)
     bottom = min(raster.height, window.row_off + window.height)
     right = min(raster.width, window.col_off + window.width)
-    values = np.zeros((len(bands), window.height, window.width), dtype=dataset.dtypes[bands[0] - 1])
-    valid = np.zeros((window.height, window.width), dtype=bool)
     if top >= bottom or left >= right:
-        return values, valid
+        empty = np.zeros((len(bands), window.height, window.width), dtype=dataset.dtypes[bands[0] - 1])
+        return empty, np.zeros((window.height, window.width), dtype=bool)
     inner = Window(left, top, right - left, bottom - top)
-    at = np.s_[top - window.row_off : bottom - window.row_off, left - window.col_off : right - window.col_off]
     with _reading(raster.path, f"in rows {top} to {bottom - 1}, columns {left} to {right - 1}"):
-        read = dataset.read(bands, window=inner)
-        values[(slice(None), *at)] = read
-        if mask is None:
-            valid[at] = dataset.read_masks(bands[0], window=inner) > 0
-        elif mask == "nodata" and bool((read != dataset.nodata).any(axis=0).all()):
-            valid[at] = True  # the other bands, which are only asked where all of these are empty, need not be read
-        else:
-            valid[at] = read_mask(dataset, mask, inner, (inner.height, inner.width))
-    return values, valid
+        into = np.empty((inner.height, inner.width, len(bands)), dataset.dtypes[bands[0] - 1]).transpose(2, 0, 1)
+        values = dataset.read(bands, window=inner, out=into if pixelwise else None)
+        valid = _valid(raster, values, inner, mask) if mask else dataset.read_masks(bands[0], window=inner) > 0
+    if (inner.height, inner.width) == (window.height, window.width):
+        return values, valid
+    rows = (top - window.row_off, window.row_off + window.height - bottom)
+    columns = (left - window.col_off, window.col_off + window.width - right)
+    return np.pad(values, ((0, 0), rows, columns)), np.pad(valid, (rows, columns))
+
+
+def _valid(raster: Raster, values: NDArray[Any], window: Window, mask: MaskKind) -> NDArray[np.bool_]:
+    """Return where a window holds data; the bands that were not read are only asked where all of these are empty."""
+    shape = (window.height, window.width)
+    if mask == "nodata":
+        empty = raster.dataset.nodata
+        # an integer of the same type, or NumPy compares all values as float64
+        told = values != (values.dtype.type(empty) if empty in range(np.iinfo(values.dtype).max + 1) else empty)
+        if told.all() or told.any(axis=0).all():
+            return np.ones(shape, dtype=bool)
+    return read_mask(raster.dataset, mask, window, shape)
 
 
 @contextmanager
