@@ -15,6 +15,7 @@ from cgeartheye.curation.embedding import embed
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
 from cgeartheye.curation.pieces import Pieces, Workers, cut_pieces
 from cgeartheye.curation.places import cut_places
+from cgeartheye.curation.ranking import rank_chips
 from cgeartheye.curation.selection import Selection, select_places
 from cgeartheye.curation.storing import Store, note_embeddings, store_places
 from cgeartheye.curation.tables import write_places, write_rejected
@@ -75,7 +76,10 @@ def _remove_torn(out: Path) -> None:
 
 def _curate(settings: CurateSettings, out: Path, work: Path, workers: Workers) -> dict[str, Any]:
     pieces, funnel = _cut(settings, out, work / "chips", workers)
-    rows = pieces.rows
+    ranked = rank_chips(pieces.rows, settings)
+    rows = ranked.rows
+    pieces.rejected.extend(ranked.rejected)
+    funnel = {**funnel, **{name: funnel.get(name, 0) + count for name, count in ranked.counts.items()}}
     names = rows.filter(pa.compute.equal(rows["date_index"], 0))["place"].to_pylist()
     write_rejected(out, pieces.rejected)
     if pieces.rejected:
@@ -84,6 +88,7 @@ def _curate(settings: CurateSettings, out: Path, work: Path, workers: Workers) -
         write_json(out / "funnel.json", {"schema_version": 1, "steps": funnel})
         raise _nothing_left(settings, funnel)
     features, made = embed(work / "chips", work / "features", settings, workers)
+    features = features if ranked.places.all() else features[ranked.places]
     selection = select_places(names, features, settings.clusters, seed=settings.seed)
     store = Store(work / "chips", work, out, settings.shard_mb)
     shards = store_places(rows, selection, features, store, workers)
