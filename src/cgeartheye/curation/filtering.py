@@ -34,7 +34,7 @@ def kind_of(reason: str) -> str:
 
 
 def quality_columns(quality: Quality) -> dict[str, Any]:
-    """Return the index columns ``q_nodata``, ``q_saturated``, ``q_std``, ``q_entropy``, ``q_reblur``."""
+    """Return the index columns of the measures: ``q_nodata``, ``q_saturated`` and so on."""
     return {f"q_{name}": round(value, 6) for name, value in asdict(quality).items()}
 
 

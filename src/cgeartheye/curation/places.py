@@ -17,7 +17,7 @@ from cgeartheye.curation.pieces import Piece
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.grid import Grid, local_grid
 from cgeartheye.geometry.registration import Shift, measure_shift
-from cgeartheye.metrics.quality import LUMA, Quality, measure_quality
+from cgeartheye.metrics.quality import LUMA, Quality, appeared_white, block_means, measure_quality, white_share
 from cgeartheye.rasters.mosaic import Mosaic, read_mosaic
 from cgeartheye.rasters.reader import Raster, open_raster
 from cgeartheye.rasters.scenes import Scene
@@ -129,6 +129,7 @@ def _cut_place(
     if len(good) < len(cuts):
         loss.count("other_dates_of_a_quarter", len(cuts) - len(good))
     cuts = _registered(_best(good, task.settings.max_dates), task.settings, spot, loss)
+    cuts = _clouded(cuts, task.settings.quality.cloud_rise)
     if len(cuts) < max(1, task.settings.min_dates or 1):
         wanted = task.settings.min_dates or 1
         loss.reject(spot, None, f"{len(cuts)} good dates, {wanted} wanted", "places_with_too_few_dates")
@@ -244,6 +245,18 @@ def _registered(cuts: list[_Cut], settings: CurateSettings, spot: Spot, loss: _L
             loss.count("shift_flagged")
         kept.append(replace(cut, columns=_shift_columns(shift)))
     return kept
+
+
+def _clouded(cuts: list[_Cut], least_rise: float) -> list[_Cut]:
+    """Note for each date what looks like cloud there and lies bare at another date."""
+    if len(cuts) < 2:
+        return cuts
+    whites = np.stack([white_share(cut.image, cut.valid) for cut in cuts])
+    greys = np.stack([block_means(cut.image @ LUMA) for cut in cuts])
+    known = np.stack([block_means(cut.valid) == 1 for cut in cuts])
+    shares = appeared_white(whites, greys, known, least_rise)
+    found = [{} if np.isnan(share) else {"q_cloud": round(float(share), 6)} for share in shares]
+    return [replace(cut, columns={**cut.columns, **more}) for cut, more in zip(cuts, found, strict=True)]
 
 
 def _shift_columns(shift: Shift) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from cgeartheye.curation.parts import Part
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
 from cgeartheye.curation.pieces import Piece, Workers, cut_pieces, gather_pieces, part_path
 from cgeartheye.curation.places import cut_places
+from cgeartheye.curation.ranking import rank_chips
 from cgeartheye.curation.reuse import chips_folder, features_folder, note_pieces, put_away, take_over, work_folder
 from cgeartheye.curation.selection import Selection, Traits, select_places
 from cgeartheye.curation.storing import Store, note_embeddings, store_places
@@ -146,8 +147,11 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
     _tell_missing_parts(plan, out, workers.progress)
     embedding = _make_pieces(plan, settings, out, workers)
     pieces = gather_pieces(chips_folder(out), len(plan.tasks))
+    ranked = rank_chips(pieces.rows, settings)
+    rows = ranked.rows
+    pieces.rejected.extend(ranked.rejected)
     funnel = {**plan.counts, **pieces.counts}
-    rows = pieces.rows
+    funnel |= {name: funnel.get(name, 0) + count for name, count in ranked.counts.items()}
     first = rows.filter(pa.compute.equal(rows["date_index"], 0))
     names = first["place"].to_pylist()
     write_rejected(out, pieces.rejected)
@@ -158,6 +162,7 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
         raise _nothing_left(settings, funnel)
     note_pieces(plan.tasks, settings, out)
     features = read_features(_parts(plan, out), features_folder(out))
+    features = features if ranked.places.all() else features[ranked.places]
     n_dates = np.diff(np.flatnonzero(rows["date_index"].to_numpy() == 0), append=len(rows))
     traits = Traits(first["stratum"].to_pylist(), n_dates)
     selection = select_places(names, features, settings.clusters, seed=settings.seed, traits=traits)

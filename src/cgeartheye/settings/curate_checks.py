@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
 from cgeartheye.settings.base import Settings
+
+Ranked = Literal["blur", "haze", "cloud"]
+"""Measures without an absolute threshold."""
+Share = Annotated[float, Field(gt=0, le=0.5)]
 
 
 class QualitySettings(Settings):
@@ -24,6 +30,11 @@ class QualitySettings(Settings):
     max_reblur: float = Field(0.70, ge=0, le=1)
     """A chip that keeps a larger share of its gradient under a further blur is rejected as out of focus. None of 1,778
     pictures of six public sets is above; blurred by 2 px, 95 % are [ours]."""
+    cut_worst: dict[Ranked, Share] = Field({})
+    """Share of chips, the worst by each measure within their stratum and quarter, that is left out, such as {cloud: 0.02}.
+    Empty: none; ranks are stored in any case [ours]."""
+    cloud_rise: float = Field(40.0, ge=0, le=255)
+    """Grey levels by which bright, colourless and smooth ground must be above another date to count as cloud [ours]."""
 
 
 class RegistrationSettings(Settings):
