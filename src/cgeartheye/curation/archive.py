@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cgeartheye.curation.candidates import Candidates, find_candidates, outside_hold_out
 from cgeartheye.curation.parts import cut_list
@@ -24,6 +25,7 @@ from cgeartheye.seeding import derive
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.writer import write_table
 
+Ints = NDArray[np.int64]
 CATALOG_NAME: Final = "catalog.parquet"
 
 
@@ -31,7 +33,7 @@ CATALOG_NAME: Final = "catalog.parquet"
 class Begun:
     """The work that the draw decided on: blocks of places, and the funnel so far."""
 
-    tasks: list[PlaceBlock]
+    tasks: Sequence[PlaceBlock]
     counts: dict[str, int]
 
 
@@ -64,7 +66,7 @@ def begin_archive(settings: CurateSettings, out: Path, progress: Progress) -> Be
     progress.say(
         f"{counts['cells_covered']} cells in {len(scenes)} scenes: {len(chosen.cells)} places of {len(drawn.strata)} strata"
     )
-    return Begun(_blocks(chosen, cells, described, scenes, (settings, gsd_m)), counts)
+    return Begun(PlaceBlocks(chosen, (described, cells.ids), scenes, settings, gsd_m), counts)
 
 
 def _scenes(settings: CurateSettings) -> list[Scene]:
@@ -98,39 +100,64 @@ def _refuse_disjoint(found: Candidates, scenes: Sequence[Scene], settings: Curat
         )
 
 
-def _blocks(
-    chosen: Candidates, cells: Cells, described: Described, scenes: Sequence[Scene], common: tuple[CurateSettings, float]
-) -> list[PlaceBlock]:
-    """Cut places, in an order that keeps neighbours together, into blocks that know only the scenes they need."""
-    settings, gsd_m = common
-    strata = described.strata
-    at = np.searchsorted(cells.ids, chosen.cells)
-    rows, columns = split(chosen.cells)
-    spots = []
-    for i, cell in enumerate(at.tolist()):
-        slot = f"_{chosen.slots[i]}" if settings.places_per_cell > 1 else ""
-        elevation = float(described.elevation_m[cell])
-        spots.append(
-            Spot(
-                name=f"c{rows[i]}_{columns[i]}{slot}",
-                lon=float(chosen.lon[i]),
-                lat=float(chosen.lat[i]),
-                cell=int(chosen.cells[i]),
-                region=str(described.region[cell]),
-                land_cover=str(described.land_cover[cell]),
-                elevation_m=None if math.isnan(elevation) else elevation,
-                stratum=str(strata[cell]),
-                scenes=chosen.scenes[i],
-            )
+class PlaceBlocks(Sequence[PlaceBlock]):
+    """The list of pieces: blocks of places that lie together and know only the scenes they need.
+
+    A block is put together when it is asked for, so that ten million places are arrays until then, and not objects.
+
+    Args:
+        chosen: the drawn places.
+        described: what is known of the cells ``ids``, (n,) ascending, that hold them.
+        scenes: of the catalogue.
+        settings: of the stage.
+        gsd_m: pixel of the chips.
+    """
+
+    def __init__(
+        self,
+        chosen: Candidates,
+        described: tuple[Described, Ints],
+        scenes: Sequence[Scene],
+        settings: CurateSettings,
+        gsd_m: float,
+    ) -> None:
+        self._chosen = chosen.take(np.lexsort((chosen.slots, chosen.cells, along_curve(chosen.lon, chosen.lat))))
+        self._described, ids = described
+        self._at = np.searchsorted(ids, self._chosen.cells)
+        self._strata = self._described.strata
+        self._scenes, self._settings, self._gsd_m = scenes, settings, gsd_m
+        self._runs = list(cut_list(range(len(self._at)), settings.work.piece_places, self._number_of))
+
+    def _number_of(self, place: int) -> int:
+        return derive(0, "end of a piece", int(self._chosen.cells[place]))
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @overload
+    def __getitem__(self, number: int) -> PlaceBlock: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[PlaceBlock]: ...
+    def __getitem__(self, number: int | slice) -> PlaceBlock | Sequence[PlaceBlock]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        spots = tuple(self._spot(place) for place in self._runs[number])
+        needed = sorted({scene for spot in spots for scene in spot.scenes})
+        return PlaceBlock(spots, {scene: self._scenes[scene] for scene in needed}, self._settings, self._gsd_m)
+
+    def _spot(self, place: int) -> Spot:
+        chosen, described, at = self._chosen, self._described, int(self._at[place])
+        row, column = (int(part[0]) for part in split(chosen.cells[place : place + 1]))
+        slot = f"_{chosen.slots[place]}" if self._settings.places_per_cell > 1 else ""
+        elevation = float(described.elevation_m[at])
+        return Spot(
+            name=f"c{row}_{column}{slot}",
+            lon=float(chosen.lon[place]),
+            lat=float(chosen.lat[place]),
+            cell=int(chosen.cells[place]),
+            region=str(described.region[at]),
+            land_cover=str(described.land_cover[at]),
+            elevation_m=None if math.isnan(elevation) else elevation,
+            stratum=str(self._strata[at]),
+            scenes=chosen.scenes[place],
         )
-    order = np.lexsort((chosen.slots, chosen.cells, along_curve(chosen.lon, chosen.lat)))
-    blocks = cut_list([spots[i] for i in order], settings.work.piece_places, _number_of)
-    return [PlaceBlock(tuple(block), _needed(block, scenes), settings, gsd_m) for block in blocks]
-
-
-def _number_of(spot: Spot) -> int:
-    return derive(0, "end of a piece", spot.cell)
-
-
-def _needed(block: Sequence[Spot], scenes: Sequence[Scene]) -> dict[int, Scene]:
-    return {number: scenes[number] for number in sorted({number for spot in block for number in spot.scenes})}

@@ -36,13 +36,17 @@ class Series:
 
 @dataclass(frozen=True)
 class Axes:
-    """How a line chart is framed: names with units, whether y is logarithmic, values y must reach, and events marked on x."""
+    """How a line chart is framed: names with units, whether y is logarithmic, values y must reach, and events marked on x.
+
+    ``ends`` says whether the legend tells a curve's first and last value, which a histogram's reader has no use for.
+    """
 
     x: str
     y: str
     logarithmic: bool = False
     include: tuple[float, ...] = ()
     events: tuple[float, ...] = ()
+    ends: bool = True
 
 
 def line_chart(title: str, series: Sequence[Series], axes: Axes, *, caption: str = "") -> Figure:
@@ -59,7 +63,8 @@ def line_chart(title: str, series: Sequence[Series], axes: Axes, *, caption: str
     body += [line((x(at), y.start), (x(at), y.end), "event") for at in axes.events]
     body += [_band(one, x, y, f"band s{i + 1}") for i, one in enumerate(drawn) if one.band is not None]
     body += [_curve(one, x, y, f"series s{i + 1}") for i, one in enumerate(drawn)]
-    keys = tuple(Key(f"{s.name}: {_ends(s)}", swatch("line", f"series s{i + 1}")) for i, s in enumerate(drawn))
+    named = [f"{s.name}: {_ends(s)}" if axes.ends else s.name for s in drawn]
+    keys = tuple(Key(name, swatch("line", f"series s{i + 1}")) for i, name in enumerate(named))
     names = ", ".join(f"{s.name} {_ends(s)}" for s in drawn)
     label = f"{title}. Lines of {axes.y} over {axes.x}: {names}."
     return Figure(title, drawing(WIDTH, HEIGHT, body, label=label), caption, keys)

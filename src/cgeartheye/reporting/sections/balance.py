@@ -152,7 +152,7 @@ def _curve(title: str, words: str, measure: Balance) -> Callable[[], Block]:
         series = [
             Series(names[step], middle, np.array(shares)) for (step, _), shares in zip(measure.steps, measure.shares, strict=True)
         ]
-        return line_chart(title, series, Axes(words, "share of chips", include=(0.0,)))
+        return line_chart(title, series, Axes(words, "share of chips", include=(0.0,), ends=False))
 
     return draw
 
@@ -171,7 +171,7 @@ def numbers(curated: StageFolder) -> Block:
 
 
 def _number_rows(name: str, measure: Balance) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in evenness(measure):
         bits = math.log2(one.effective) if one.effective > 0 else 0.0
         written = (count(one.present), significant(bits, 3), significant(one.effective, 3), percent(one.coverage))
@@ -190,12 +190,12 @@ def galleries(curated: StageFolder) -> list[Gallery | Missing]:
 
 def _gallery(table: Columns, name: str) -> Gallery:
     title, caption = GALLERIES[name]
-    rows = np.flatnonzero(table["group"] == name)
+    rows = np.flatnonzero(table["group"] == name).tolist()
     if name == "dropped":
         return Gallery(title, caption, (GalleryRow("", tuple(_picture(table, i, dropped="") for i in rows)),))
     named = []
-    for cluster in dict.fromkeys(table["cluster"][rows].tolist()):
-        members = rows[table["cluster"][rows] == cluster]
+    for cluster in dict.fromkeys(int(table["cluster"][i]) for i in rows):
+        members = [i for i in rows if table["cluster"][i] == cluster]
         size = int(table["size"][members[0]])
         pictures = tuple(_picture(table, i, dropped="dropped") for i in members)
         named.append(GalleryRow(f"Cluster {cluster}: {count(size)} place{'' if size == 1 else 's'}", pictures))

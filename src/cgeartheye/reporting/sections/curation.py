@@ -139,7 +139,7 @@ def _clusters(curated: StageFolder) -> Block:
     places = read_columns(curated.path / "places.parquet", ("cluster", "kept"))
     before, after = cluster_sizes(places["cluster"], places["kept"].astype(bool))
     if before.size < LEAST_CLUSTERS:
-        raise DataError(f"{before.size} cluster{'s' if before.size > 1 else ''} make no distribution")
+        raise DataError(f"{'one cluster makes' if before.size == 1 else 'two clusters make'} no distribution")
     ranks = np.arange(1, before.size + 1, dtype=np.float64)
     series = [Series("before", ranks, before.astype(np.float64)), Series("after", ranks, after.astype(np.float64))]
     even = [significant(effective(sizes), 3) for sizes in (before, after)]
