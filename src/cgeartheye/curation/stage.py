@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from cgeartheye.curation.archive import begin_archive
-from cgeartheye.curation.embedding import embed
+from cgeartheye.curation.dropping import drop_same
+from cgeartheye.curation.embedding import embed_pieces, level_widths, read_features
+from cgeartheye.curation.exclusion import refuse_footprints
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
 from cgeartheye.curation.pieces import Pieces, Workers, cut_pieces
 from cgeartheye.curation.places import cut_places
-from cgeartheye.curation.selection import Selection, select_places
+from cgeartheye.curation.selection import Selection, cluster_places, select_places
 from cgeartheye.curation.storing import Store, note_embeddings, store_places
 from cgeartheye.curation.tables import write_places, write_rejected
 from cgeartheye.errors import DataError, InputError
@@ -63,6 +65,8 @@ def _inputs(settings: CurateSettings) -> dict[str, Path]:
             remedy = "run `cgeartheye catalog` first, set curate.catalog, or use `source: images` for plain pictures"
             raise InputError("no catalogue is given", where="curate.catalog", remedy=remedy)
         inputs = {name: path for name in _LAYERS if (path := getattr(settings, name)) is not None}
+    refuse_footprints(settings)
+    inputs |= {f"exclude_{number}": path for number, path in enumerate(settings.exclude)}
     backbone = settings.embedding.backbone
     return {**inputs, "backbone": backbone} if isinstance(backbone, Path) else inputs
 
@@ -77,20 +81,27 @@ def _curate(settings: CurateSettings, out: Path, work: Path, workers: Workers) -
     pieces, funnel = _cut(settings, out, work / "chips", workers)
     rows = pieces.rows
     names = rows.filter(pa.compute.equal(rows["date_index"], 0))["place"].to_pylist()
-    write_rejected(out, pieces.rejected)
-    if pieces.rejected:
-        workers.progress.say(f"{len(pieces.rejected)} chips or places left out; rejected.parquet names each with its reason")
     if not names:
+        write_rejected(out, pieces.rejected)
         write_json(out / "funnel.json", {"schema_version": 1, "steps": funnel})
         raise _nothing_left(settings, funnel)
-    features, made = embed(work / "chips", work / "features", settings, workers)
-    selection = select_places(names, features, settings.clusters, seed=settings.seed)
+    parts, embedding = sorted((work / "chips" / "parts").glob("*.parquet")), settings.embedding
+    made = embed_pieces(parts, work / "features", settings, workers)
+    features = read_features(parts, work / "features")
+    tree = cluster_places(features, level_widths(made), settings.clusters, combine=embedding.combine, seed=settings.seed)
+    dropped = drop_same(rows, tree.labels[0], settings, (work / "chips", work / "features", work / "same"), workers)
+    rejected = [*pieces.rejected, *dropped.rejected]
+    write_rejected(out, rejected)
+    if rejected:
+        workers.progress.say(f"{len(rejected)} chips or places left out; rejected.parquet names each with its reason")
+    selection = select_places(names, tree, dropped.usable, settings.clusters, seed=settings.seed)
     store = Store(work / "chips", work, out, settings.shard_mb)
     shards = store_places(rows, selection, features, store, workers)
     note_embeddings(out, made, features.shape[1])
     write_places(out, rows, selection, archive=settings.source == "archive")
     write_table(out / "clusters.parquet", selection.table)
-    return _summary(out, rows, selection, {**funnel, "kept": int(selection.kept.sum())}, {"embedding": made, "shards": shards})
+    funnel = {**funnel, **dropped.counts, "kept": int(selection.kept.sum())}
+    return _summary(out, rows, selection, funnel, {"embedding": made, "shards": shards, "excluded": dropped.excluded})
 
 
 def _cut(settings: CurateSettings, out: Path, folder: Path, workers: Workers) -> tuple[Pieces, dict[str, int]]:

@@ -6,7 +6,9 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cgeartheye.settings.base import NOT_IDENTITY, BackboneSpec, Settings, StageSettings, UserPath
+from cgeartheye.settings.base import NOT_IDENTITY, Settings, StageSettings, UserPath
+from cgeartheye.settings.curate_duplicates import DuplicateSettings
+from cgeartheye.settings.curate_embedding import EmbeddingSettings
 
 CLASSES: Final = ("forest", "grassland", "cropland", "water", "wetland", "built-up", "other")
 """The seven classes of land cover [report]; ties of a majority go to the earlier one."""
@@ -41,10 +43,6 @@ _ARCHIVE_ONLY: Final = (
     "chip_px",
     "gsd_m",
 )
-
-
-BackboneChoice = Literal["colour"] | BackboneSpec
-"""``colour``, or a backbone."""
 
 
 class SplitSettings(Settings):
@@ -86,19 +84,6 @@ class RegistrationSettings(Settings):
     """Shifts above this many pixels are counted as flagged [ours]."""
     drop_px: float = Field(3.0, gt=0)
     """A date that is certainly shifted by more pixels is rejected [ours]."""
-
-
-class EmbeddingSettings(Settings):
-    """What the clusters are made of."""
-
-    backbone: BackboneChoice = "colour"
-    """`colour` (root of the joint 8 x 8 x 8 colour histogram), a backbone's path, `timm:NAME` or `hf:PATH` [ours]."""
-    size_px: int = Field(224, ge=16, le=2048)
-    """Side to which chips are resized for a backbone [dinov2]; `colour` reads them as stored."""
-    readout: Literal["class", "mean"] = "class"
-    """A backbone's class token, or the mean of its patch tokens [ours]."""
-    batch: int = Field(32, ge=1, json_schema_extra=NOT_IDENTITY)
-    """Chips given to a backbone at a time."""
 
 
 class ClusterSettings(Settings):
@@ -188,6 +173,11 @@ class CurateSettings(StageSettings):
     """Features for clustering."""
     clusters: ClusterSettings = ClusterSettings()
     """Balance over clusters."""
+    duplicates: DuplicateSettings = DuplicateSettings()
+    """Places that show the same picture."""
+    exclude: tuple[UserPath, ...] = ()
+    """What must never be drawn, such as benchmarks: folders of pictures, which are never drawn and neither are their near
+    duplicates, and for an archive files of footprints, around which nothing is sampled. The model card counts them [ours]."""
     jpeg_quality: int = Field(90, ge=50, le=100)
     """Quality of stored JPEGs [ours]; a plain JPEG picture that needs no change is stored as it is."""
     shard_mb: float = Field(256.0, gt=0)

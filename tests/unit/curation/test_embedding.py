@@ -38,7 +38,9 @@ def test_colour_is_the_joint_histogram_of_the_anchor_date(tmp_path: Path, archiv
 def test_a_backbones_features_and_provenance(tmp_path: Path, archive_settings: Make, readout: str) -> None:
     config = replace(SIZES["nano"], depth=1)
     save_backbone(tmp_path / "weights", build(config, seed=1), {"name": "probe", "licence": "CC-BY-NC-4.0"})
-    settings = archive_settings(places=12, embedding={"backbone": str(tmp_path / "weights"), "size_px": 32, "readout": readout})
+    settings = archive_settings(
+        places=12, embedding={"backbone": str(tmp_path / "weights"), "size_px": 32, "readouts": [readout]}
+    )
     out = curate(settings, tmp_path / "out")
     reader = ShardReader(out)
     backbone = load_backbone(tmp_path / "weights")
