@@ -17,6 +17,7 @@ from cgeartheye.pretraining.card import describe
 from cgeartheye.pretraining.places import Places
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.settings.pretrain import PretrainSettings
+from cgeartheye.settings.pretrain_sections import SeasonSettings
 from cgeartheye.shards.reader import ShardReader
 from cgeartheye.stage import read_manifest
 
@@ -137,7 +138,7 @@ def test_what_shows_an_excluded_picture_is_never_drawn(pictures: Path, tmp_path:
     told = reasons(out)
     assert sum(reason.startswith("excluded: shows") for reason in told.values()) == 3
     reader = ShardReader(out)
-    card = describe(reader, Places(reader), PretrainSettings(), {})
+    card = describe(reader, Places(reader, SeasonSettings()), PretrainSettings(), {})
     assert card["data"]["excluded"] == summary["excluded"]
 
 
@@ -156,14 +157,12 @@ def test_nothing_is_sampled_around_excluded_footprints(
     held = archive / "layers" / "held.geojson"
     by_exclusion = curate(archive_settings(exclude=[held]), tmp_path / "a")
     by_hold_out = curate(archive_settings(hold_out=held), tmp_path / "b")
-    names = [set(ShardReader(out).place(i) for i in range(len(ShardReader(out)))) for out in (by_exclusion, by_hold_out)]
+    names = [{ShardReader(out).place(i) for i in range(len(ShardReader(out)))} for out in (by_exclusion, by_hold_out)]
     assert names[0] == names[1]
     assert 0 < len(names[0]) < len(ShardReader(curate(archive_settings(), tmp_path / "c")))
 
 
-def test_processes_and_interruption_change_nothing(
-    pictures: Path, tmp_path: Path, benchmark: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_change_nothing(pictures: Path, tmp_path: Path, benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(6):
         shutil.copy(pictures / "a" / f"{number:02d}.jpg", pictures / "a" / f"again_{number:02d}.jpg")
     monkeypatch.setattr("cgeartheye.curation.pictures.PICTURES_PER_PIECE", 5)
