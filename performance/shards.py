@@ -111,7 +111,7 @@ class Ours:
 
 def _lmdb() -> Any:
     try:
-        import lmdb  # noqa: PLC0415 - only the comparison needs it
+        import lmdb
     except ImportError as error:
         raise SystemExit("lmdb is not installed: see this script's head") from error
     return lmdb
@@ -216,11 +216,17 @@ def warm(folder: Path, order: NDArray[np.int64], rounds: int) -> None:
         print(f"warm, {dates} of {DATES} dates, not decoded, chips a CPU second: {told}", flush=True)
         part = order[: 400 // dates]
         kept = _open("ours", folder)
-        chosen = [kept.chip(p, at % DATES) for at, p in enumerate(part.tolist())] if dates == 1 else sum(map(kept.sample, part.tolist()), [])
+        chosen = (
+            [kept.chip(p, at % DATES) for at, p in enumerate(part.tolist())]
+            if dates == 1
+            else sum(map(kept.sample, part.tolist()), [])
+        )
         decoded = {k: lambda k=k: spent(k, part, dates, decode=True) for k in KINDS[:4]}  # type: ignore[misc]  # noqa: B023
         decoded["memory"] = lambda: timed(lambda: decode_all(chosen), time.process_time)  # noqa: B023
         found = medians(decoded, 2 * rounds + 1)
-        told = ", ".join(f"{name} {len(chosen) / seconds:,.0f} ({found['memory'] / seconds:.3f})" for name, seconds in found.items())
+        told = ", ".join(
+            f"{name} {len(chosen) / seconds:,.0f} ({found['memory'] / seconds:.3f})" for name, seconds in found.items()
+        )
         print(f"warm, {dates} of {DATES} dates, decoded, chips a CPU second (share of memory): {told}", flush=True)
 
 
@@ -260,7 +266,9 @@ def _told(found: dict[str, float]) -> str:
 def cold(folder: Path, order: NDArray[np.int64], rounds: int) -> None:
     for dates in (1, DATES):
         found = medians({kind: lambda k=kind: once(k, folder, order, dates) for kind in KINDS}, rounds)  # type: ignore[misc]  # noqa: B023
-        print(f"cold, fits memory, {dates} of {DATES} dates, chips a second (share of the better LMDB): {_told(found)}", flush=True)
+        print(
+            f"cold, fits memory, {dates} of {DATES} dates, chips a second (share of the better LMDB): {_told(found)}", flush=True
+        )
 
 
 @contextmanager
@@ -386,7 +394,10 @@ def index(arguments: argparse.Namespace) -> None:
                 file.write_table(_rows(first, min(group, arguments.rows - first), 750))
     for old in folder.glob(".positions-*"):
         shutil.rmtree(old)
-    print(f"{gemm_rate():.0f} GFLOP and {decode_rate():.0f} JPEGs a CPU second; index {path.stat().st_size / 1e6:.0f} MB", flush=True)
+    print(
+        f"{gemm_rate():.0f} GFLOP and {decode_rate():.0f} JPEGs a CPU second; index {path.stat().st_size / 1e6:.0f} MB",
+        flush=True,
+    )
     for number in range(4):
         print("first open: " if number == 0 else "later open: ", end="", flush=True)
         subprocess.run([sys.executable, __file__, "open", "--folder", str(arguments.folder)], check=True)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgeartheye.curation.candidates import Candidates, find_candidates, outside_hold_out
+from cgeartheye.curation.exclusion import outside_excluded
 from cgeartheye.curation.parts import cut_list
 from cgeartheye.curation.places import PlaceBlock, Spot
 from cgeartheye.curation.strata import Described, cells_table, describe_cells, draw_cells
@@ -52,6 +53,7 @@ def begin_archive(settings: CurateSettings, out: Path, progress: Progress) -> Be
     _refuse_disjoint(found, scenes, settings, side_m)
     if settings.hold_out is not None:
         found = found.take(outside_hold_out(found, settings.hold_out, side_m))
+    found = found.take(outside_excluded(found, settings, side_m))
     counts["cells_outside_hold_out"] = len(np.unique(found.cells))
     if not len(found.cells):
         raise DataError("the hold-out leaves no cell", where=str(settings.hold_out), remedy="make its polygons smaller")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from cgeartheye.clustering.balance import select_balanced
+from cgeartheye.clustering.in_turn import cluster_in_turn
 from cgeartheye.clustering.rows import NotFiniteError, Rows
-from cgeartheye.clustering.tree import Tree, build_tree, default_levels
-from cgeartheye.errors import DataError
+from cgeartheye.clustering.tree import PLACES_PER_LEAF, Tree, build_tree, default_levels
+from cgeartheye.errors import DataError, InputError
 from cgeartheye.seeding import derive
 from cgeartheye.settings.curate import ClusterSettings
+
+Features = NDArray[np.float16] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,11 @@ class Selection:
     order: NDArray[np.int64]
     table: pa.Table
 
+    def among(self, places: NDArray[np.bool_]) -> Selection:
+        """Return the same for the places that are left of (P,) when others, none of which is kept, are taken out."""
+        number = np.cumsum(places) - 1
+        return Selection(self.clusters[places], self.kept[places], number[self.order], self.table)
+
 
 @dataclass(frozen=True)
 class Traits:
@@ -48,28 +57,64 @@ class Traits:
     dates: NDArray[np.int64]
 
 
-def select_places(
-    names: Sequence[str], features: Rows, settings: ClusterSettings, *, seed: int, traits: Traits | None = None
-) -> Selection:
-    """Cluster places by their features (P, d) and keep the wanted number evenly over the clusters.
+def cluster_places(
+    names: Sequence[str], features: Rows, blocks: Sequence[int], settings: ClusterSettings, *, combine: str, seed: int
+) -> Tree:
+    """Cluster places by their features (P, d).
 
-    What must be kept by ``keep_per_stratum`` and ``keep_dates`` is kept first and counts towards its cluster.
+    Args:
+        names: of the P places, for messages.
+        features: float16 or float32 rows, mapped or in memory.
+        blocks: widths of the descriptions that lie side by side in a row, one a level of the tree, for ``in_turn``.
+        settings: sizes of the tree.
+        combine: ``jointly``, or ``in_turn`` for one description after another.
+        seed: of the stage.
 
-    Raises: DataError: if a place has features that are not finite; the first such places are named.
+    Raises:
+        InputError: if the tree has not as many levels as there are descriptions to take in turn.
+        DataError: if a place has features that are not finite; the first such places are named.
     """
-    n = len(names)
     try:
-        tree = build_tree(features, settings.levels or default_levels(n), seed=seed, rounds=settings.resample_rounds)
+        if combine == "jointly":
+            levels = settings.levels or default_levels(len(features))
+            return build_tree(features, levels, seed=seed, rounds=settings.resample_rounds)
+        return _in_turn(features, blocks, settings, seed=seed)
     except NotFiniteError as error:
         some = ", ".join(names[row] for row in error.rows[:5])
-        remedy = (
-            "their chips, or the backbone, are at fault: look at the chips, remove them from the archive, and run curate again"
-        )
+        remedy = "their chips or the backbone are at fault: look at the chips, remove them from the archive, and curate again"
         raise DataError(f"{len(error.rows)} places have features that are not finite: {some}", remedy=remedy) from error
+
+
+def _in_turn(features: Rows, blocks: Sequence[int], settings: ClusterSettings, *, seed: int) -> Tree:
+    leaves = max(1, round(len(features) / PLACES_PER_LEAF))
+    steps = range(len(blocks), 0, -1)
+    levels = settings.levels or tuple(max(1, round(leaves ** (step / len(blocks)))) for step in steps)
+    if len(levels) != len(blocks):
+        raise InputError(
+            f"{len(levels)} levels of clusters for {len(blocks)} levels of the representation, taken in turn",
+            where="curate.clusters.levels",
+            remedy="give as many, from fine to coarse, or none",
+        )
+    ends = np.cumsum([0, *blocks])
+    taken = [features[:, a:b] for a, b in pairwise(ends)]
+    return cluster_in_turn(taken, levels, seed=seed, rounds=settings.resample_rounds)
+
+
+def select_places(
+    names: Sequence[str], tree: Tree, settings: ClusterSettings, *, usable: NDArray[np.bool_], traits: Traits, seed: int
+) -> Selection:
+    """Keep the wanted number of the P places that are ``usable`` (P,) evenly over the clusters of their tree.
+
+    What must be kept by ``keep_per_stratum`` and ``keep_dates`` is kept first and counts towards its cluster.
+    """
+    n = int(usable.sum())
+    alive = Tree((tree.labels[0][usable], *tree.labels[1:]), tree.centroids)
     budget = min(n, settings.keep_places or max(1, round(settings.keep_share * n)))
-    hashes = _hashes(names, seed, "balance")
-    must = np.zeros(n, bool) if traits is None else must_keep(traits, settings, hashes)
-    kept = select_balanced(tree, budget, hashes, must=must)
+    hashes = _hashes(names, seed, "balance")[usable]
+    strata = [stratum for stratum, one in zip(traits.strata, usable, strict=True) if one]
+    must = must_keep(Traits(strata, traits.dates[usable]), settings, hashes)
+    kept = np.zeros(len(names), bool)
+    kept[usable] = select_balanced(alive, budget, hashes, must=must)
     order = np.argsort(_hashes(names, seed, "order of shards"), kind="stable")
     return Selection(tree.labels[0], kept, order[kept[order]], _describe(tree, kept))
 

@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cgeartheye.clustering.tree import Tree
 from cgeartheye.curation.archive import begin_archive
 from cgeartheye.curation.distribution import write_distributions
-from cgeartheye.curation.embedding import embed_pieces, features_of, read_features
+from cgeartheye.curation.dropping import Dropped, drop_same
+from cgeartheye.curation.embedding import embed_pieces, features_of, level_widths, read_features
+from cgeartheye.curation.exclusion import refuse_footprints
 from cgeartheye.curation.gallery import write_gallery
 from cgeartheye.curation.parts import Part
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
 from cgeartheye.curation.pieces import Piece, Workers, cut_pieces, gather_pieces, part_path
 from cgeartheye.curation.places import cut_places
-from cgeartheye.curation.ranking import rank_chips
+from cgeartheye.curation.ranking import RankedChips, rank_chips
 from cgeartheye.curation.reuse import chips_folder, features_folder, note_pieces, put_away, take_over, work_folder
-from cgeartheye.curation.selection import Selection, Traits, select_places
+from cgeartheye.curation.selection import Selection, Traits, cluster_places, select_places
 from cgeartheye.curation.storing import Store, note_embeddings, store_places
 from cgeartheye.curation.tables import write_places, write_rejected
 from cgeartheye.errors import DataError, InputError
@@ -77,6 +80,8 @@ def _inputs(settings: CurateSettings) -> dict[str, Path]:
             remedy = "run `cgeartheye catalog` first, set curate.catalog, or use `source: images` for plain pictures"
             raise InputError("no catalogue is given", where="curate.catalog", remedy=remedy)
         inputs = {name: path for name in _LAYERS if (path := getattr(settings, name)) is not None}
+    refuse_footprints(settings)
+    inputs |= {f"exclude_{number}": path for number, path in enumerate(settings.exclude)}
     backbone = settings.embedding.backbone
     return {**inputs, "backbone": backbone} if isinstance(backbone, Path) else inputs
 
@@ -148,24 +153,26 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
     embedding = _make_pieces(plan, settings, out, workers)
     pieces = gather_pieces(chips_folder(out), len(plan.tasks))
     ranked = rank_chips(pieces.rows, settings)
-    rows = ranked.rows
-    pieces.rejected.extend(ranked.rejected)
     funnel = {**plan.counts, **pieces.counts}
     funnel |= {name: funnel.get(name, 0) + count for name, count in ranked.counts.items()}
-    first = rows.filter(pa.compute.equal(rows["date_index"], 0))
-    names = first["place"].to_pylist()
-    write_rejected(out, pieces.rejected)
-    if pieces.rejected:
-        workers.progress.say(f"{len(pieces.rejected)} chips or places left out; rejected.parquet names each with its reason")
-    if not names:
+    if not len(ranked.rows):
+        write_rejected(out, [*pieces.rejected, *ranked.rejected])
         write_json(out / "funnel.json", {"schema_version": 1, "steps": funnel})
         raise _nothing_left(settings, funnel)
     note_pieces(plan.tasks, settings, out)
-    features = read_features(_parts(plan, out), features_folder(out))
-    features = features if ranked.places.all() else features[ranked.places]
-    n_dates = np.diff(np.flatnonzero(rows["date_index"].to_numpy() == 0), append=len(rows))
-    traits = Traits(first["stratum"].to_pylist(), n_dates)
-    selection = select_places(names, features, settings.clusters, seed=settings.seed, traits=traits)
+    parts = _parts(plan, out)
+    first = pieces.rows.filter(pa.compute.equal(pieces.rows["date_index"], 0))
+    mapped, combine = read_features(parts, features_folder(out)), settings.embedding.combine
+    names, blocks = first["place"].to_pylist(), level_widths(embedding)
+    tree = cluster_places(names, mapped, blocks, settings.clusters, combine=combine, seed=settings.seed)
+    folders = (chips_folder(out), features_folder(out), work_folder(out) / "same")
+    dropped = drop_same(pieces.rows, tree.labels[0], settings, folders, workers)
+    selection = _select(first, tree, ranked, dropped, settings)
+    rejected = [*pieces.rejected, *ranked.rejected, *dropped.rejected]
+    write_rejected(out, rejected)
+    if rejected:
+        workers.progress.say(f"{len(rejected)} chips or places left out; rejected.parquet names each with its reason")
+    rows, features = ranked.rows, read_features(parts, features_folder(out), None if ranked.places.all() else ranked.places)
     store = Store(chips_folder(out), work_folder(out), out, settings.shard_mb)
     shards = store_places(rows, selection, features, store, workers)
     note_embeddings(out, embedding, features.shape[1])
@@ -173,8 +180,18 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
     write_table(out / "clusters.parquet", selection.table)
     write_distributions(out, rows, selection, settings)
     write_gallery(out, chips_folder(out), rows, selection, seed=settings.seed)
-    funnel["kept"] = int(selection.kept.sum())
-    return _summary(out, rows, selection, funnel, {"embedding": embedding, "shards": shards})
+    funnel = {**funnel, **dropped.counts, "kept": int(selection.kept.sum())}
+    return _summary(out, rows, selection, funnel, {"embedding": embedding, "shards": shards, "excluded": dropped.excluded})
+
+
+def _select(first: pa.Table, tree: Tree, ranked: RankedChips, dropped: Dropped, settings: CurateSettings) -> Selection:
+    """Keep places evenly among those that ranking and the search for duplicates left; ``first`` has a row for every place."""
+    n_dates = np.zeros(len(first), np.int64)
+    n_dates[ranked.places] = np.diff(np.flatnonzero(ranked.rows["date_index"].to_numpy() == 0), append=len(ranked.rows))
+    traits, usable = Traits(first["stratum"].to_pylist(), n_dates), dropped.usable & ranked.places
+    names = first["place"].to_pylist()
+    selection = select_places(names, tree, settings.clusters, usable=usable, traits=traits, seed=settings.seed)
+    return selection.among(ranked.places)
 
 
 def _nothing_left(settings: CurateSettings, funnel: Mapping[str, int]) -> DataError:

@@ -35,13 +35,13 @@ class Store:
     shard_mb: float
 
 
-def store_places(rows: pa.Table, selection: Selection, features: NDArray[np.float32], store: Store, workers: Workers) -> int:
+def store_places(rows: pa.Table, selection: Selection, features: NDArray[np.floating], store: Store, workers: Workers) -> int:
     """Write ``shards/``, ``embeddings/`` and ``index.parquet``; shards whose index part exists are left as they are.
 
     Args:
         rows: of all chips of the pieces, places adjacent.
         selection: which of the P places are kept, in which order.
-        features: (P, d) float32.
+        features: (P, d), mapped or in memory.
         store: folders and sizes.
         workers: write the shards.
 

@@ -5,8 +5,8 @@ n pictures, d numbers a picture, B batch, D width, H W pixels, h w patches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cgeartheye.errors import ShapeError
 from cgeartheye.models.vit import Features
+from cgeartheye.weights.backbone import Backbone
 
 READOUTS: Final = ("class", "mean", "patch")
 """Class token (D); mean of the patch tokens (D); mean and standard deviation of the patch tokens (2 D)."""
@@ -46,19 +47,63 @@ def extract(
     if unknown:
         raise ShapeError(f"readouts are among {READOUTS}, got {sorted(unknown)}")
     found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in readouts}
+    for features in _passes(backbone, backbone, images, size_px=size_px, batch=batch):
+        for name in readouts:
+            found[name].append(read_out(features, name).float().cpu().numpy())
+    if readouts and not found[readouts[0]]:
+        raise ShapeError("there is no picture to take features of")
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+@torch.inference_mode()
+def extract_levels(
+    backbone: Backbone,
+    images: Iterable[NDArray[np.uint8]],
+    *,
+    layers: Sequence[int],
+    readouts: Sequence[str],
+    size_px: int | None,
+    batch: int = 64,
+) -> list[NDArray[np.float32]]:
+    """Return features of every picture at several depths, the final norm applied at each.
+
+    Args:
+        backbone: used in evaluation mode on the device it is on.
+        images: each (H, W, 3) uint8 RGB, taken as in :func:`extract`.
+        layers: block numbers, negative from the end.
+        readouts: which of :data:`READOUTS`.
+        size_px: as in :func:`extract`.
+        batch: largest number of pictures a pass.
+
+    Returns:
+        One (n, d) float32 for each layer and readout, readouts of a layer together; none if there is no picture.
+
+    Raises:
+        ShapeError: if a layer does not exist, or a picture has another shape or type.
+    """
+
+    def forward(pictures: Tensor) -> list[Features]:
+        return backbone.levels(pictures, layers, "all")
+
+    found = [
+        [read_out(level, name).float().cpu().numpy() for level in levels for name in readouts]
+        for levels in _passes(backbone, forward, images, size_px=size_px, batch=batch)
+    ]
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+
+
+def _passes(
+    backbone: nn.Module, forward: Callable[[Tensor], Any], images: Iterable[NDArray[np.uint8]], *, size_px: int | None, batch: int
+) -> Iterator[Any]:
+    """Yield what ``forward`` makes of each batch, the network in evaluation mode meanwhile."""
     training = backbone.training
     device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
     backbone.eval()
     try:
         for pictures in _batches((prepare(image, size_px) for image in images), batch):
-            features: Features = backbone(torch.stack(pictures).to(device))
-            for name in readouts:
-                found[name].append(read_out(features, name).float().cpu().numpy())
+            yield forward(torch.stack(pictures).to(device))
     finally:
         backbone.train(training)
-    if readouts and not found[readouts[0]]:
-        raise ShapeError("there is no picture to take features of")
-    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def prepare(image: NDArray[np.uint8], size_px: int | None) -> Tensor:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from cgeartheye.files import fingerprint
+from cgeartheye.files import fingerprint, read_json
 from cgeartheye.pretraining.places import Places
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.shards.reader import ShardReader
+from cgeartheye.stage import MANIFEST
 from cgeartheye.weights.card import restricted
 from cgeartheye.weights.provenance import code_version
 
@@ -35,6 +36,7 @@ def describe(reader: ShardReader, places: Places, settings: PretrainSettings, me
             "licences": licences,
             "first_date": dates["min"].isoformat() if dates["min"] else None,
             "last_date": dates["max"].isoformat() if dates["max"] else None,
+            "excluded": _excluded(reader.folder),
         },
         "gsd_m": round(float(np.median(gsd_m)), 4) if len(gsd_m) else None,
         "recipe": settings.identity(),
@@ -43,6 +45,12 @@ def describe(reader: ShardReader, places: Places, settings: PretrainSettings, me
         "metrics": dict(metrics),
         "version": code_version(),
     }
+
+
+def _excluded(curated: Path) -> dict[str, Any] | None:
+    """Return the counts of what was never to be drawn: ``pictures`` compared with, ``places`` dropped; None if unknown."""
+    manifest = curated / MANIFEST
+    return read_json(manifest).get("summary", {}).get("excluded") if manifest.exists() else None
 
 
 def training_names(reader: ShardReader) -> list[str]:

@@ -6,9 +6,11 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cgeartheye.settings.base import NOT_IDENTITY, BackboneSpec, Settings, StageSettings, UserPath
+from cgeartheye.settings.base import NOT_IDENTITY, Settings, StageSettings, UserPath
 from cgeartheye.settings.curate_checks import QualitySettings, RegistrationSettings
 from cgeartheye.settings.curate_chips import ChipSettings
+from cgeartheye.settings.curate_duplicates import DuplicateSettings
+from cgeartheye.settings.curate_embedding import EmbeddingSettings
 from cgeartheye.settings.curate_work import WorkSettings
 
 CLASSES: Final = ("forest", "grassland", "cropland", "water", "wetland", "built-up", "other")
@@ -46,10 +48,6 @@ _ARCHIVE_ONLY: Final = (
 )
 
 
-BackboneChoice = Literal["colour"] | BackboneSpec
-"""``colour``, or a backbone."""
-
-
 class SplitSettings(Settings):
     """Which part of plain pictures is used, so that test pictures are never seen in pre-training."""
 
@@ -59,19 +57,6 @@ class SplitSettings(Settings):
     """Share of pictures in the part `test` [ours]."""
     salt: str = ""
     """Text that is hashed with the names; another salt is another split [ours]."""
-
-
-class EmbeddingSettings(Settings):
-    """What the clusters are made of."""
-
-    backbone: BackboneChoice = "colour"
-    """`colour` (root of the joint 8 x 8 x 8 colour histogram), a backbone's path, `timm:NAME` or `hf:PATH` [ours]."""
-    size_px: int = Field(224, ge=16, le=2048)
-    """Side to which chips are resized for a backbone [dinov2]; `colour` reads them as stored."""
-    readout: Literal["class", "mean"] = "class"
-    """A backbone's class token, or the mean of its patch tokens [ours]."""
-    batch: int = Field(32, ge=1, json_schema_extra=NOT_IDENTITY)
-    """Chips given to a backbone at a time."""
 
 
 class ClusterSettings(Settings):
@@ -168,6 +153,11 @@ class CurateSettings(StageSettings):
     """Features for clustering."""
     clusters: ClusterSettings = ClusterSettings()
     """Balance over clusters."""
+    duplicates: DuplicateSettings = DuplicateSettings()
+    """Places that show the same picture."""
+    exclude: tuple[UserPath, ...] = ()
+    """What must never be drawn, such as benchmarks: folders of pictures, which are never drawn and neither are their near
+    duplicates, and for an archive files of footprints, around which nothing is sampled. The model card counts them [ours]."""
     jpeg_quality: int = Field(90, ge=50, le=100)
     """Quality of stored JPEGs [ours]; a plain JPEG picture that needs no change is stored as it is."""
     shard_mb: float = Field(256.0, gt=0)

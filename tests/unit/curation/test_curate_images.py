@@ -193,7 +193,7 @@ def test_processes_change_nothing(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_stored_bytes_are_what_pillow_opens(pictures: Path, tmp_path: Path) -> None:
-    Image.fromarray(texture(3)).save(pictures / "forest" / "new.png")
+    Image.fromarray(texture(50)).save(pictures / "forest" / "new.png")
     out = curate(settings_for(pictures), tmp_path / "out")
     reader = ShardReader(out)
     (at,) = [i for i in range(len(reader)) if reader.place(i).startswith("forest-new")]
