@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cgeartheye.clustering import candidates as index
 from cgeartheye.clustering.candidates import Candidates, distinct, keep_first
-from cgeartheye.clustering.kmeans import CHUNK_ROWS
+from cgeartheye.clustering.neighbours import CHUNK_ROWS
 from cgeartheye.curation.embedding import anchor_rows, save_array
 from cgeartheye.curation.pieces import Workers
 from cgeartheye.geometry.overlap import overlapping_squares

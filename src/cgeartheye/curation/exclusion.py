@@ -15,9 +15,10 @@ from cgeartheye.curation.candidates import Candidates, outside_hold_out
 from cgeartheye.curation.duplicates import Shown
 from cgeartheye.curation.embedding import anchor_rows, embed_pieces, read_features
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
-from cgeartheye.curation.pieces import Workers, cut_pieces
+from cgeartheye.curation.pieces import Workers, cut_pieces, gather_pieces
 from cgeartheye.errors import DataError
-from cgeartheye.settings.curate import CurateSettings, QualitySettings, SplitSettings
+from cgeartheye.settings.curate import CurateSettings, SplitSettings
+from cgeartheye.settings.curate_checks import QualitySettings
 
 _ANY_QUALITY = QualitySettings(max_nodata_share=1, max_saturated_share=1, min_std=0, min_entropy=0, max_reblur=1)
 
@@ -56,7 +57,8 @@ def read_excluded(settings: CurateSettings, work: Path, centroids: NDArray[np.fl
     tasks = [
         task for root in folders for task in find_pictures(root, settings.model_copy(update={**loose, "images": root})).tasks
     ]
-    pieces = cut_pieces(cut_pictures, tasks, work / "chips", workers=workers, title="excluded pictures")
+    cut_pieces(cut_pictures, tasks, work / "chips", workers=workers, title="excluded pictures")
+    pieces = gather_pieces(work / "chips", len(tasks))
     counts = {"pictures": len(pieces.rows), "unreadable": pieces.counts.get("unreadable", 0)}
     if counts["unreadable"]:
         workers.progress.say(f"{counts['unreadable']} excluded pictures cannot be read, so that their likes are not found")

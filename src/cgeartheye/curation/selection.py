@@ -96,7 +96,8 @@ def _in_turn(features: Rows, blocks: Sequence[int], settings: ClusterSettings, *
             remedy="give as many, from fine to coarse, or none",
         )
     ends = np.cumsum([0, *blocks])
-    taken = [features[:, a:b] for a, b in pairwise(ends)]
+    whole = features[0 : len(features)]
+    taken = [whole[:, a:b] for a, b in pairwise(ends)]
     return cluster_in_turn(taken, levels, seed=seed, rounds=settings.resample_rounds)
 
 
