@@ -112,6 +112,8 @@ def sample(
 
 def _stretch(dataset: rasterio.DatasetReader, path: Path, bands: Bands, mask: MaskKind) -> Stretch:
     values, valid = sample(dataset, tuple(sorted(set(bands))), mask)
+    if mask == "none":
+        valid = valid & values.any(axis=0)  # black borders that the file does not declare would hold the low end at 0
     stretch = measure_stretch(values[:, valid].ravel())
     if stretch is None:
         what = "all its valid 16-bit values are equal" if valid.any() else "it holds no valid pixel"

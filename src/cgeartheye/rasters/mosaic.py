@@ -111,10 +111,10 @@ def _joined(layer: _Layer) -> _Layer:
         read.append((number, read_planes(raster, window, pixelwise=layer.placed.exact)))
     read.sort(key=lambda entry: (-np.count_nonzero(entry[1][1]), entry[0]))
     layer.planes, layer.valid = read[0][1]
-    layer.given[read[0][0]] = np.count_nonzero(layer.valid)
+    layer.given[read[0][0]] = int(np.count_nonzero(layer.valid))
     for number, (planes, valid) in read[1:]:
         new = valid & ~layer.valid
-        layer.given[number] = np.count_nonzero(new)
+        layer.given[number] = int(np.count_nonzero(new))
         if layer.given[number]:
             layer.planes = np.where(new, planes, layer.planes)
             layer.valid = layer.valid | new

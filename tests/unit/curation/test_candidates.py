@@ -9,7 +9,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cgeartheye.curation.candidates import chip_boxes, find_candidates, outside_hold_out, read_polygons
+from cgeartheye.curation.candidates import chip_boxes, find_candidates, outside_hold_out, place_centres, read_polygons
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.cells import CellGrid
 from cgeartheye.geometry.crs import footprint
@@ -56,6 +56,34 @@ def test_several_places_in_a_cell(archive: Path) -> None:
     boxes = chip_boxes(found.lon, found.lat, 32.0)
     pairs = shapely.STRtree(boxes).query(boxes, predicate="intersects")
     assert (pairs[0] == pairs[1]).all()
+
+
+@pytest.mark.parametrize("per_cell", [1, 4])
+def test_places_are_spread_by_a_hash_within_their_slots(per_cell: int) -> None:
+    grid, side_m = CellGrid(1000), 672 * 0.75 if per_cell == 1 else 300.0
+    ids = grid.within(shapely.box(8.0, 46.0, 8.6, 46.2))
+    plain = place_centres(grid, ids, side_m, per_cell)
+    spread = place_centres(grid, ids, side_m, per_cell, jitter=1.0, seed=3)
+    boxes = chip_boxes(*spread, side_m)
+    cells = shapely.box(*np.repeat(grid.bounds(ids), per_cell, axis=0).T)
+    assert shapely.covers(shapely.buffer(cells, 1e-9), boxes).all()
+    assert len(shapely.STRtree(boxes).query(boxes, predicate="overlaps")[0]) == 0
+    moved = (spread[1] - plain[1]) * 111_000
+    room = 1000 / np.sqrt(per_cell) - side_m
+    assert np.abs(moved).max() == pytest.approx(room / 2, rel=0.1)  # 10 % for the turn of the chip
+    assert np.std(moved) == pytest.approx(room / np.sqrt(12), rel=0.15)
+    few = np.sort(np.random.default_rng(0).permutation(len(ids))[:50])
+    alone = place_centres(grid, ids[few], side_m, per_cell, jitter=1.0, seed=3)
+    at = (few[:, None] * per_cell + np.arange(per_cell)).ravel()
+    assert np.array_equal(alone[0], spread[0][at]) and np.array_equal(alone[1], spread[1][at])
+    assert not np.array_equal(place_centres(grid, ids, side_m, per_cell, jitter=1.0, seed=4)[0], spread[0])
+
+
+def test_a_chip_larger_than_its_cell_stays_in_the_middle() -> None:
+    grid = CellGrid(200)
+    ids = grid.within(shapely.box(8.0, 46.0, 8.05, 46.02))
+    for still, moved in zip(place_centres(grid, ids, 300.0, 1), place_centres(grid, ids, 300.0, 1, jitter=1.0), strict=True):
+        assert np.array_equal(still, moved)
 
 
 @pytest.mark.parametrize("side_m", [20.0, 32.0])

@@ -167,6 +167,14 @@ def test_empty_pixels_do_not_enter_the_stretch(tmp_path: Path) -> None:
         assert raster.plan.stretch is not None and raster.plan.stretch.low >= 1000
 
 
+def test_black_borders_that_a_file_does_not_declare_do_not_enter_it_either(tmp_path: Path) -> None:
+    array = noise(3, 64, 64, dtype="uint16", high=500) + np.uint16(1000)
+    array[0] -= 1000  # zero in one band is a value
+    array[:, :30] = 0
+    with open_raster(write(tmp_path / "a.tif", array, photometric="RGB")) as raster:
+        assert raster.plan.mask == "none" and raster.plan.stretch == measure_stretch(array[:, 30:].ravel())
+
+
 @pytest.mark.parametrize(("value", "nodata", "why"), [(7, None, "equal"), (0, 0, "no valid pixel")])
 def test_sixteen_bits_without_a_range_are_refused(tmp_path: Path, value: int, nodata: int | None, why: str) -> None:
     path = write(tmp_path / "flat.tif", np.full((3, 8, 8), value, np.uint16), nodata=nodata, photometric="RGB")

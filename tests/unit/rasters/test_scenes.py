@@ -56,6 +56,15 @@ def test_a_catalogue_comes_back(tmp_path: Path) -> None:
     assert read_scenes(tmp_path / "c.parquet") == scenes
 
 
+def test_clouds_and_view_are_stac_columns_where_they_are_stated(tmp_path: Path) -> None:
+    stated = scene(tmp_path / "a.tif", cloud_share=0.07, off_nadir_deg=-12.5)
+    write_scenes(tmp_path / "c.parquet", [stated, scene(tmp_path / "b.tif")])
+    assert read_scenes(tmp_path / "c.parquet")[0] == stated
+    first, second = pq.read_table(tmp_path / "c.parquet").to_pylist()
+    assert first["eo:cloud_cover"] == pytest.approx(7) and first["view:off_nadir"] == -12.5
+    assert second["eo:cloud_cover"] is None and len(first["stac_extensions"]) == len(second["stac_extensions"]) + 2
+
+
 def test_december_belongs_to_its_own_year() -> None:
     found = scene(Path("a.tif"))
     assert (found.year, found.quarter, found.date) == (2018, 4, dt.date(2018, 12, 31))
