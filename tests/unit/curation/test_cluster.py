@@ -32,9 +32,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("ray", reason="the extra `cluster` is not installed")
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--object-store-memory=80000000", "--block"]
     path = os.pathsep.join(filter(None, [*sys.path, str(Path(__file__).parent)]))
-    # Ray starts workers 15 steps nicer than itself, which hardly run at all on a busy machine, and gives up after a minute
+    # Ray starts workers 15 steps nicer than itself, which hardly run at all on a busy machine
     given = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment = {**os.environ, **given, "RAY_worker_niceness": "0", "RAY_raylet_start_wait_time_s": "300", "PYTHONPATH": path}
+    environment = {**os.environ, **given, "RAY_worker_niceness": "0", "PYTHONPATH": path}
     folder = tmp_path_factory.mktemp("ray")
     ports = [
         f"--{name}={port}"
