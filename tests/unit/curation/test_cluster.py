@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +24,6 @@ from cgeartheye.settings.curate import CurateSettings
 
 Make = Callable[..., CurateSettings]
 Results = Callable[[Path], dict[str, str]]
-PORT = 26_379
 
 
 @pytest.fixture(scope="module")
@@ -30,28 +32,46 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("ray", reason="the extra `cluster` is not installed")
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--object-store-memory=80000000", "--block"]
     path = os.pathsep.join(filter(None, [*sys.path, str(Path(__file__).parent)]))
-    # Ray starts workers 15 steps nicer than its own processes, so that on a busy machine they hardly run at all
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "PYTHONPATH": path}
+    # Ray starts workers 15 steps nicer than itself, which hardly run at all on a busy machine
+    given = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment = {**os.environ, **given, "RAY_worker_niceness": "0", "PYTHONPATH": path}
     folder = tmp_path_factory.mktemp("ray")
-    head = ["--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={folder}"]
+    ports = [
+        f"--{name}={port}"
+        for name, port in zip(("port", "ray-client-server-port", "dashboard-port"), _free_ports(3), strict=True)
+    ]
+    head = ["--head", *ports, "--include-dashboard=false", f"--temp-dir={folder}"]
     nodes: list[subprocess.Popen[bytes]] = []
     try:
         said = _start_node([*command, *head], folder / "head.log", environment, nodes)
         found = re.search(r"--address='([^']+)'", said)
         assert found, said
         _start_node([*command, f"--address={found[1]}"], folder / "second.log", environment, nodes)
-        yield found[1]
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in given.items():
+                patch.setenv(name, value)
+            yield found[1]
     finally:
         for node in nodes[::-1]:
-            os.killpg(node.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # the node could not start
+                os.killpg(node.pid, signal.SIGKILL)
             node.wait()
+
+
+def _free_ports(number: int) -> list[int]:
+    """Return ports that nobody uses, because other clusters may run on the machine that runs this."""
+    with contextlib.ExitStack() as closing:
+        sockets = [closing.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def _start_node(command: list[str], log: Path, environment: dict[str, str], nodes: list[subprocess.Popen[bytes]]) -> str:
     """Start a node in a session of its own; return what it printed until it was up."""
     with log.open("wb") as handle:
         nodes.append(subprocess.Popen(command, env=environment, stdout=handle, stderr=handle, start_new_session=True))
-    for _ in range(1800):
+    for _ in range(3600):
         if "Ray runtime started" in (said := log.read_text()) and "terminate the Ray runtime" in said:
             return said
         assert nodes[-1].poll() is None, said
