@@ -108,15 +108,18 @@ def test_pairs_of_different_places_are_unknown(imagery: Path) -> None:
 
 
 def test_residues_of_three_dates_sum_to_nothing(imagery: Path) -> None:
-    """What was measured between dates is where they lie: going round a triangle of them ends where it began."""
+    """What was measured between dates is where they lie: going round a triangle of them ends where it began.
+
+    At 512 px; chips of 384 px at the corners of this scene hold fields that changed, and two of them close by 3 and 5 px only.
+    """
     sums = []
-    for spot in naip_spots(naip_dates(imagery), 384):
+    for spot in naip_spots(naip_dates(imagery), 512 - 2 * BORDER):
         for a, b, c in itertools.combinations(range(4), 3):
             legs = [shift_between(spot[i], spot[j]) for i, j in ((a, b), (b, c), (c, a))]
             if all(leg.certain for leg in legs):
                 sums.append(np.hypot(sum(leg.rows for leg in legs), sum(leg.columns for leg in legs)))
     assert len(sums) >= 12
-    assert np.median(sums) < 0.2
+    assert max(sums) < 0.6
 
 
 def test_season_pairs_of_one_footprint_are_flagged(imagery: Path) -> None:

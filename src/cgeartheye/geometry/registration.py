@@ -109,7 +109,7 @@ def measure_shift(
     if not reference.shape == moved.shape == valid.shape or reference.ndim != 2 or min(reference.shape) < _LEAST_PX:
         message = f"expected three equal shapes of at least 16 x 16, got {reference.shape}, {moved.shape}, {valid.shape}"
         raise ShapeError(message)
-    plan = _plan(*reference.shape, search_px)
+    plan = _plan(reference.shape[0], reference.shape[1], search_px)
     edges = _edges(reference, valid), _edges(moved, valid)
     spectra = _cross(*edges, plan, (0, 0))
     if spectra is None:
