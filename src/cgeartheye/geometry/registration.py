@@ -22,7 +22,7 @@ SEARCH_PX: Final = 24
 """Farthest shift along an axis that is looked for, if the window is at least four times as large [ours]."""
 CERTAIN: Final = ((128, 4.75), (0, 5.25))
 """Confidence from which a shift is certain, by the least side of the windows in pixels [ours]: of pairs of different places
-on four real dates, 2 in 100 reach it; small windows have few edges to agree on."""
+on real dates, 2 to 6 in 100 reach it; small windows have few edges to agree on."""
 UPSAMPLING: Final = 20
 """Steps a pixel of the refined peak (Guizar-Sicairos et al. 2008), before a parabola through three of them [ours]."""
 _WINDOW_PX: Final = 256
