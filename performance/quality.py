@@ -45,7 +45,7 @@ def pictures(folders: list[Path], most: int) -> list[Picture]:
 
 
 def clipped(values: NDArray[np.floating]) -> Picture:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
 def blur(image: Picture, _: np.random.Generator) -> Picture:

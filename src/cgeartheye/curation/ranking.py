@@ -98,7 +98,8 @@ def _groups(rows: pa.Table) -> NDArray[np.int64]:
     """Return (n,) numbers of (stratum, quarter); plain pictures have their class folder for a stratum."""
     strata = pc.fill_null(pc.coalesce(rows["stratum"], rows["label"]), "")
     codes = strata.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    return codes * 5 + rows["quarter"].to_numpy().astype(np.int64)
+    numbers: NDArray[np.int64] = codes * 5 + rows["quarter"].to_numpy().astype(np.int64)
+    return numbers
 
 
 def _values(rows: pa.Table, columns: tuple[str, ...]) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ SEARCH_PX: Final = 24
 """Farthest shift along an axis that is looked for, if the window is at least four times as large [ours]."""
 CERTAIN: Final = ((128, 4.75), (0, 5.25))
 """Confidence from which a shift is certain, by the least side of the windows in pixels [ours]: of pairs of different places
-on four real dates, 2 in 100 reach it; small windows have few edges to agree on."""
+on real dates, 2 to 6 in 100 reach it; small windows have few edges to agree on."""
 UPSAMPLING: Final = 20
 """Steps a pixel of the refined peak (Guizar-Sicairos et al. 2008), before a parabola through three of them [ours]."""
 _WINDOW_PX: Final = 256
@@ -109,7 +109,7 @@ def measure_shift(
     if not reference.shape == moved.shape == valid.shape or reference.ndim != 2 or min(reference.shape) < _LEAST_PX:
         message = f"expected three equal shapes of at least 16 x 16, got {reference.shape}, {moved.shape}, {valid.shape}"
         raise ShapeError(message)
-    plan = _plan(*reference.shape, search_px)
+    plan = _plan(reference.shape[0], reference.shape[1], search_px)
     edges = _edges(reference, valid), _edges(moved, valid)
     spectra = _cross(*edges, plan, (0, 0))
     if spectra is None:

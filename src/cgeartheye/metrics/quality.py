@@ -224,7 +224,7 @@ def _blurred(wide: Grey, axis: int) -> Grey:
         cut = slice(reach + offset, reach + offset + length)
         return wide[cut] if axis == 0 else wide[:, cut]
 
-    total = weights[0] * part(0)
+    total: Grey = weights[0] * part(0)
     pair = np.empty_like(total)
     for step in range(1, reach + 1):
         np.add(part(step), part(-step), out=pair)

@@ -48,6 +48,6 @@ class RegistrationSettings(Settings):
     """Farthest shift along an axis that is looked for; at most 3/16 of a chip's side are [ours]."""
     min_confidence: float | None = Field(None, gt=0)
     """Confidence from which a shift is certain: how many standard deviations its correlation stands out. None: 4.75, and 5.25
-    for chips below 171 px, which 2 in 100 pairs of different places reach [ours]."""
+    for chips below 171 px, which 2 to 6 in 100 pairs of different places reach [ours]."""
     drop_px: float = Field(3.0, gt=0)
     """A date that is certainly shifted by more pixels is rejected [ours]."""

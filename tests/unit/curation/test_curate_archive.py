@@ -227,6 +227,27 @@ def test_a_date_shifted_too_far_is_dropped_with_its_size(tmp_path: Path, tif: Ti
     assert set(rejected["date"]) == {"2023-08-01"}
 
 
+def test_the_index_tells_direction_of_shifts_cloud_and_ranks(tmp_path: Path, tif: Tif) -> None:
+    image = _texture()
+    image[::16] = image[::16] // 2  # something dark is near everywhere
+    cloudy = np.roll(image, (2, -1), (0, 1))
+    cloudy[:120, :120] = 235
+    images = {"s_20230201": image, "s_20230501": cloudy}
+    out = curate(_archive_of(tmp_path, tif, images), tmp_path / "out")
+    table = ShardReader(out).table(["date", "place", "lat", "q_cloud", "q_rank_cloud", "shift_rows", "shift_columns"]).to_pandas()
+    second = table[table["date"] == dt.date(2023, 5, 1)]
+    clear = second[second["q_cloud"] == 0]
+    assert clear["shift_rows"].median() == pytest.approx(2, abs=0.1)
+    assert clear["shift_columns"].median() == pytest.approx(-1, abs=0.1)
+    assert second["q_cloud"].max() > 0.5
+    assert table.loc[table["date"] == dt.date(2023, 2, 1), "q_cloud"].max() < 0.05
+    assert second.loc[second["q_cloud"].idxmax(), "q_rank_cloud"] == second["q_rank_cloud"].max() > 0.8
+    cut = _archive_of(tmp_path / "again", tif, images, quality={"cut_worst": {"cloud": 0.2}})
+    summary = read_manifest(curate(cut, tmp_path / "cut"), "curate")["summary"]
+    assert summary["funnel"]["among_worst"] > 0
+    assert summary["chips"] == len(table) - summary["funnel"]["among_worst"] == summary["funnel"]["chips"]
+
+
 def test_one_broken_scene_costs_only_its_date(tmp_path: Path, tif: Tif) -> None:
     image = _texture()
     settings = _archive_of(tmp_path, tif, {"s_20230201": image, "s_20230801": image + np.uint8(1)})

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,7 +15,7 @@ from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.format import INDEX_SCHEMA
 
 
-def index(rows: list[dict[str, object]]) -> pa.Table:
+def index(rows: Sequence[Mapping[str, object]]) -> pa.Table:
     return pa.table({name: [row.get(name) for row in rows] for name in INDEX_SCHEMA.names}, schema=INDEX_SCHEMA)
 
 

@@ -74,7 +74,7 @@ def test_extremes() -> None:
 def textured(seed: int = 0, side: int = 128) -> np.ndarray:
     random = np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(random.normal(size=(side, side, 3)), (1.2, 1.2, 0))
-    return np.clip(90 + 120 * smooth, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(90 + 120 * smooth, 0, 255), np.uint8)
 
 
 def measure(image: np.ndarray) -> Quality:
