@@ -6,8 +6,8 @@
 LMDB is a folder that ``pip install --target LMDB lmdb`` filled; it is no dependency of the package. SCRATCH needs 0.5 MB a place
 for each of three stores. Chips are 512-px JPEGs, four dates a place, read in the order of pre-training (``sample_index``), one
 thread; contestants take turns and the figures are medians of rounds. Warm figures are per CPU second (system time included), cold
-ones per second of the clock: before each of them the store is dropped from the page cache (``posix_fadvise``). Limited memory is a
-memory control group below this process's own, in which a fresh process reads each store once; it needs the right to make one.
+ones per second of the clock: before each of them the store is dropped from the page cache (``posix_fadvise``). Limited memory is
+a memory control group below this process's own, in which a fresh process reads each store once; it needs the right to make one.
 
 Bars: decoded rate per CPU second 0.95 of decoding from memory; first sample under 50 ms; cold reads 0.8 of the better LMDB where
 the store fits memory, faster than both where it does not; samples of four dates likewise. Index: first open under 1.5 GB, later
