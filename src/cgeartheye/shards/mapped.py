@@ -175,6 +175,7 @@ def _copied(index: pq.ParquetFile, path: Path, target: Path) -> bool:
         return False
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        pa.default_memory_pool().release_unused()  # Arrow keeps what decoding took, hundreds of megabytes
     return target.is_dir()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -105,11 +105,11 @@ def gather(batches: Iterable[pa.RecordBatch], sink: Sink, *, where: str) -> tupl
         columns = {name: batch.column(name) for name in POSITION_COLUMNS}
         if any(columns[name].null_count for name in POSITION_COLUMNS if name != "crc32"):
             raise DataError("the index has a chip without place, shard, offset or length", where=where)
-        starts, last = _starts(columns["place"], columns["date_index"].to_numpy(), last, where)
+        starts, last = _starts(columns["place"], _numbers(columns["date_index"]), last, where)
         _add_bytes(sink, columns, where)
         sink.add("shard", _codes(columns["shard"], shards, where))
         sink.add("starts", starts + row)
-        names = columns["place"].take(pa.array(starts)).cast(pa.large_binary())
+        names = columns["place"].take(_indices(starts)).cast(pa.large_binary())
         ends = np.frombuffer(names.buffers()[1], np.int64)[names.offset : names.offset + len(names) + 1]
         if len(names):
             sink.add("names", np.frombuffer(names.buffers()[2] or b"", np.uint8)[ends[0] : ends[-1]])
@@ -118,6 +118,21 @@ def gather(batches: Iterable[pa.RecordBatch], sink: Sink, *, where: str) -> tupl
         row += len(batch)
     sink.add("starts", np.full(1, row, np.int64))
     return tuple(shards)
+
+
+def _indices(numbers: NDArray[np.int64]) -> pa.Array:
+    """Wrap (n,) int64; ``pa.array`` would import pandas first, two seconds that reading has no use for."""
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def _numbers(array: pa.Array) -> NDArray[Any]:
+    """Return whole numbers (n,) in their own type, -1 where unknown; ``to_numpy`` would import pandas too."""
+    if not len(array):
+        return np.empty(0, np.int64)
+    values = np.frombuffer(array.buffers()[1], f"i{array.type.bit_width // 8}")[array.offset : array.offset + len(array)]
+    if array.null_count:
+        values = np.where(_numbers(array.is_valid().cast(pa.int8())) == 1, values, -1)
+    return values
 
 
 def _starts(
@@ -130,19 +145,19 @@ def _starts(
     follows = np.diff(date_index, prepend=np.int32(number)) == 1
     same = np.empty(len(places), dtype=bool)
     same[0] = before is not None and places[0] == before
-    same[1:] = pc.equal(places[1:], places[:-1]).to_numpy(zero_copy_only=False)
+    same[1:] = _numbers(pc.equal(places[1:], places[:-1]).cast(pa.int8()))
     if not np.array_equal(same, date_index != 0) or not np.all(follows | ~same):
         raise DataError("a place's dates are not neighbours or not in order", where=where, remedy="curate again")
     return np.flatnonzero(~same), (places[-1], int(date_index[-1]))
 
 
 def _add_bytes(sink: Sink, columns: dict[str, pa.Array], where: str) -> None:
-    offset, length = columns["offset"].to_numpy(), columns["length"].to_numpy()
+    offset, length = _numbers(columns["offset"]), _numbers(columns["length"])
     if len(length) and (length.min() < 1 or offset.min() < 0 or length.max() > CHIP_BYTE_LIMIT):
         raise DataError("the index has a chip that is empty, too long or before its shard begins", where=where)
     sink.add("offset", offset)
     sink.add("length", length)
-    sink.add("crc32", columns["crc32"].fill_null(-1).to_numpy())
+    sink.add("crc32", _numbers(columns["crc32"]))
 
 
 def _codes(names: pa.Array, known: dict[str, int], where: str) -> NDArray[np.int32]:
@@ -153,5 +168,5 @@ def _codes(names: pa.Array, known: dict[str, int], where: str) -> NDArray[np.int
             raise DataError(f"the index names a shard outside its folder: {name!r}", where=where)
         known.setdefault(name, len(known))
     numbers = np.array([known[name] for name in coded.dictionary.to_pylist()], dtype=np.int32)
-    found: NDArray[np.int32] = numbers[coded.indices.to_numpy()]
+    found: NDArray[np.int32] = numbers[_numbers(coded.indices)]
     return found

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
@@ -58,6 +60,13 @@ def assert_equal(a: Positions, b: Positions) -> None:
         one, other = getattr(a, field.name), getattr(b, field.name)
         assert np.array_equal(one, other), field.name
         assert field.name == "shards" or one.dtype == other.dtype
+
+
+def test_opening_and_reading_import_no_pandas(folder: Path) -> None:
+    """It takes two seconds, which every worker would spend before its first sample."""
+    code = "import sys; from cgeartheye.shards import ShardReader as R; R(sys.argv[1]).read(0, 0); print('pandas' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"
 
 
 def test_small_indexes_make_no_copy(folder: Path) -> None:
