@@ -36,7 +36,7 @@ from cgeartheye.clustering.kmeans import assign
 from cgeartheye.clustering.tree import Tree
 
 HERE = Path(__file__).resolve().parent / "contenders"
-LEVELS, ROUNDS, OUR_ROUNDS, BUDGET = (1000, 100, 10), 10, (10, 30), 20_000
+LEVELS, ROUNDS, BUDGET = (1000, 100, 10), 10, 20_000
 FLAT_PEERS = ("superkmeans", "minibatch", "faiss")
 
 
@@ -98,7 +98,7 @@ def flat(folder: Path, arguments: argparse.Namespace) -> None:
     print(f"  single seeds are there after {', '.join(f'{one:.1f}' for one in single)} (inf: it ends above)")
     if not arguments.peers_python:
         return
-    for name in FLAT_PEERS:
+    for name in arguments.peers:
         found = []
         for seed in range(fewer if name == "superkmeans" else 1):
             command = [arguments.peers_python, str(HERE / "kmeans_peers.py"), name, str(folder)]
@@ -124,14 +124,14 @@ def trees(folder: Path, arguments: argparse.Namespace) -> None:
         results[label] = float(np.mean(found)), float(np.mean(spent))
         print(f"{label}: {np.mean(found):.0f} ({', '.join(f'{f:.0f}' for f in found)}) in {np.mean(spent):.1f} CPU s")
 
-    for rounds in OUR_ROUNDS:
+    for rounds in arguments.our_rounds:
         label = f"ours-{rounds}"
         command = [sys.executable, str(HERE / "kmeans_ours.py"), "tree", str(folder), "--rounds", str(rounds), "--out", label]
         note(label, arguments.tree_seeds, command)
     if arguments.ssl:
         command = [arguments.ssl_python, str(HERE / "kmeans_peers.py"), "ssl", str(folder), "--rounds", str(ROUNDS)]
         note("ssl", arguments.ssl_seeds or arguments.tree_seeds, command, arguments.ssl)
-        for label in [f"ours-{rounds}" for rounds in OUR_ROUNDS]:
+        for label in [f"ours-{rounds}" for rounds in arguments.our_rounds]:
             concepts, seconds = (mine / theirs for mine, theirs in zip(results[label], results["ssl"], strict=True))
             print(f"  {label} beside it: {concepts:.2f} of its concepts (bar 1.15) in {seconds:.3f} of its seconds (bar 0.25)")
 
@@ -154,6 +154,8 @@ def main() -> None:
     parser.add_argument("--tree-seeds", type=int, default=3)
     parser.add_argument("--peer-seeds", type=int, help="of the plain one and SuperKMeans, where fewer than of ours")
     parser.add_argument("--peers-python", help="a Python with faiss and scikit-learn")
+    parser.add_argument("--peers", nargs="*", choices=FLAT_PEERS, default=FLAT_PEERS)
+    parser.add_argument("--our-rounds", type=int, nargs="+", default=[10, 30], help="of resampling, one tree each")
     parser.add_argument("--ssl", type=Path, help="a checkout of facebookresearch/ssl-data-curation")
     parser.add_argument("--ssl-python", default=sys.executable, help="a Python with torch and scikit-learn")
     parser.add_argument("--ssl-seeds", type=int, help="of its tree, where fewer than of ours")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from cgeartheye.clustering import tree as tree_module
 from cgeartheye.clustering.balance import capped_shares, grouped_shares, select_balanced
@@ -131,6 +132,16 @@ def test_tree_is_a_tree_and_repeats() -> None:
     assert len(first.labels[0]) == 3000
     assert len(first.labels[1]) == len(first.centroids[0]) <= 40
     assert set(first.labels[0].tolist()) == set(range(len(first.centroids[0])))
+
+
+def test_bits_of_a_tree_do_not_depend_on_threads() -> None:
+    rows, _ = zipf(9000, 80, 48, 5)
+    trees = []
+    for limit in (1, 2):
+        with threadpool_limits(limit):
+            trees.append(build_tree(rows, (120, 12), seed=2, rounds=2))
+    for one, two in zip(trees[0].labels + trees[0].centroids, trees[1].labels + trees[1].centroids, strict=True):
+        assert one.tobytes() == two.tobytes()
 
 
 def test_default_levels() -> None:

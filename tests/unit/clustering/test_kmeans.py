@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,13 @@ def test_rows_that_are_not_finite_are_named() -> None:
             kmeans(np.zeros(shape, np.float32), k, seed=0)
 
 
+@pytest.fixture
+def never_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["cgeartheye.clustering.kmeans"], "ALL_UP_TO", 0)
+
+
 @pytest.mark.parametrize("d", [4, 24, 96])
+@pytest.mark.usefixtures("never_all")
 def test_near_is_almost_as_good_as_nearest_where_there_are_no_clusters_at_all(d: int) -> None:
     rows = np.random.default_rng(d).normal(size=(9000, d)).astype(np.float32)
     found = kmeans(rows, 150, seed=0)
@@ -105,12 +112,22 @@ def test_near_is_almost_as_good_as_nearest_where_there_are_no_clusters_at_all(d:
     assert exact - 1e-3 <= near < 1.02 * exact
 
 
+@pytest.mark.usefixtures("never_all")
 def test_near_is_nearest_for_99_rows_of_100_where_there_are_clusters() -> None:
     rows, _ = blobs(9000, 200, 48, spread=0.4)
     found = kmeans(rows, 150, seed=0)
     exact = assign(rows, found.centroids)[0]
     assert (found.labels != exact).mean() < 1e-2
     assert (assign_near(rows, found.centroids, seed=1)[0] != exact).mean() < 1e-2
+
+
+@pytest.mark.parametrize("max_passes", [2, 50])
+def test_a_finished_clustering_has_every_row_at_its_nearest_centroid(max_passes: int) -> None:
+    rows = np.random.default_rng(1).normal(size=(5000, 24)).astype(np.float32)
+    found = kmeans(rows, 150, seed=0, max_passes=max_passes)
+    brute = assign(rows, found.centroids)[1]
+    assert np.allclose(found.distances, brute, atol=1e-4)
+    assert found.passes <= max_passes
 
 
 def test_distances_are_those_to_the_label() -> None:
