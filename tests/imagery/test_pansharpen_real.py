@@ -1,6 +1,6 @@
 """Pan-sharpening on the QuickBird files of Toulouse.
 
-Their PAN and XS crops show different ground (no place of one correlates with the other), so quality is measured by Wald's protocol
+Their PAN and XS crops show different ground (nowhere do they correlate), so quality is measured by Wald's protocol
 on the real XS bands, and the chain of files on a stated, synthetic georeference.
 """
 
