@@ -111,7 +111,7 @@ class _Seen:
 
     def clues(self, tag: str | None) -> Clues:
         told, product = self.candidate.found.told, self.candidate.product
-        return Clues(self.candidate.entry, told.moment, self.meta.moment, product and product.moment, tag)
+        return Clues(self.candidate.entry, told.moment, self.meta.moment, product.moment if product else None, tag)
 
     @property
     def licence(self) -> str | None:

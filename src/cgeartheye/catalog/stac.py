@@ -28,7 +28,7 @@ TIMEOUT_S: Final = 60
 """Seconds a server may stay silent [ours]."""
 NO_NETWORK: Final = "set catalog.network: true if it may be read from the network"
 _RASTERS: Final = ("tiff", "geotiff", "jp2")
-_BROKEN: Final = (OSError, ValueError, KeyError, TypeError, AttributeError, pystac.STACError)
+_BROKEN: Final = (OSError, ValueError, KeyError, TypeError, AttributeError, pystac.STACError, pystac.STACTypeError)
 
 
 class _Reader(DefaultStacIO):

@@ -1,7 +1,7 @@
 """The one door to GDAL: which drivers may open a file, with which limits, and what is refused before a pixel is read.
 
-Files on the network are opened only where the caller asks for it, by GDAL's virtual paths that :func:`gdal_path` makes, with
-the same drivers and limits, and without looking for sidecars.
+Files on the network are opened only where the caller asks for it, by the paths that :func:`gdal_path` makes, with the same
+drivers and limits, and nothing but that file: no sidecars.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_BLOCK_BYTES: Final = 2**29
 COPY_AGAIN: Final = "the file is cut short or damaged: copy or download it again, or leave it out"
 SCHEMES: Final = {"s3": "/vsis3/", "gs": "/vsigs/", "gcs": "/vsigs/", "az": "/vsiaz/", "abfs": "/vsiaz/"}
 """Schemes of buckets -> GDAL's virtual paths of them."""
-_WEB: Final = "/vsicurl?url="
+_WEB: Final = "/vsicurl/"
 _NETWORK_DRIVERS: Final = ("GTiff", "JP2OpenJPEG")
 _SIDECARS: Final = (".ovr", ".msk", ".msk.ovr")
 
@@ -60,7 +60,7 @@ def gdal_env() -> Iterator[None]:
 
 
 def gdal_path(address: str) -> Path:
-    """Return GDAL's virtual path of a file on the network; the address of a web server is quoted, as a path holds no "//".
+    """Return the path of a file on the network: GDAL's own of a bucket, a quoted one of a web server, as no path holds "//".
 
     Raises:
         DataError: if the address is of another kind than s3, gs, az, http and https.
@@ -136,11 +136,13 @@ def open_dataset(
 
 def _open_remote(path: Path, overview: int | None) -> rasterio.DatasetReader:
     options = {} if overview is None else {"overview_level": overview}
+    text = str(path)
+    name = f"/vsicurl/{address_of(path)}" if text.startswith(_WEB) else text
     fault: RasterioError | None = None
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", CPL_VSIL_CURL_ALLOWED_EXTENSIONS=None):
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", CPL_VSIL_CURL_ALLOWED_FILENAME=name):
         for driver in _NETWORK_DRIVERS:
             try:
-                dataset = rasterio.open(str(path), driver=driver, sharing=False, **options)
+                dataset = rasterio.open(name, driver=driver, sharing=False, **options)
             except RasterioError as error:
                 fault = fault or error
                 continue

@@ -26,9 +26,7 @@ from cgeartheye.rasters.colours import Bands, ColourPlan, MaskKind
 from cgeartheye.rasters.opening import address_of
 from cgeartheye.rasters.stretch import Stretch
 
-SCHEMA_VERSION: Final = 2
-"""1 had neither acquisition nor what its producer says of clouds and view."""
-_READABLE: Final = (b"1", b"2")
+SCHEMA_VERSION: Final = 1
 DateSource = Literal["csv", "item", "meta", "product", "tag", "name"]
 _PROJECTION: Final = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 _CLOUDS: Final = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
@@ -151,7 +149,7 @@ def read_scenes(path: Path) -> list[Scene]:
             f"cannot be read as a catalogue ({error})", where=str(path), remedy="make it: cgeartheye catalog"
         ) from error
     version = (table.schema.metadata or {}).get(b"schema_version")
-    if version not in _READABLE:
+    if version != str(SCHEMA_VERSION).encode():
         raise DataError(
             f"schema_version {version!r} is not known to this release", where=str(path), remedy="make the catalogue again"
         )

@@ -129,7 +129,8 @@ def test_four_silent_bands_of_jilin_1_are_blue_green_red_and_near_infrared(tmp_p
 
 
 RPCS = RPC(
-    err_bias=0, err_rand=0, height_off=100, height_scale=500, lat_off=43.9, lat_scale=0.01, line_off=64, line_scale=64, long_off=125.3,
+    err_bias=0, err_rand=0, height_off=100, height_scale=500, lat_off=43.9, lat_scale=0.01, line_off=64, line_scale=64,
+    long_off=125.3,
     long_scale=0.01, samp_off=64, samp_scale=64, line_num_coeff=[0, 0, -1] + [0] * 17, line_den_coeff=[1] + [0] * 19,
     samp_num_coeff=[0, 1] + [0] * 18, samp_den_coeff=[1] + [0] * 19,
 )  # fmt: skip
@@ -228,7 +229,8 @@ def test_airbus_tells_time_and_colours_in_its_dimap_file(tmp_path: Path) -> None
             f"<Raster_Index><BAND_ID>B{b}</BAND_ID><BAND_INDEX>{n}</BAND_INDEX></Raster_Index>"
             for n, b in enumerate((2, 1, 0, 3), 1)
         )
-        + "</Raster_Index_List></Raster_Data><Dataset_Sources><Source_Identification><Strip_Source><IMAGING_DATE>2015-11-15</IMAGING_DATE>"
+        + "</Raster_Index_List></Raster_Data><Dataset_Sources><Source_Identification><Strip_Source>"
+        "<IMAGING_DATE>2015-11-15</IMAGING_DATE>"
         "<IMAGING_TIME>11:32:25.3Z</IMAGING_TIME></Strip_Source></Source_Identification></Dataset_Sources></Dimap_Document>"
     )
     (scene,) = run(tmp_path / "a")[0].values()

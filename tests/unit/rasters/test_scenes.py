@@ -98,7 +98,7 @@ def test_the_geoparquet_metadata_is_complete(tmp_path: Path) -> None:
     assert geo["version"] == "1.1.0" and column["encoding"] == "WKB" and column["geometry_types"] == ["Polygon"]
     assert column["crs"]["id"] == {"authority": "EPSG", "code": 4326}
     np.testing.assert_allclose(column["bbox"], shapely.total_bounds([scene(tmp_path / "a.tif").footprint]))
-    assert schema.metadata[b"schema_version"] == b"2" and schema.field("date").type == pa.date32()
+    assert schema.metadata[b"schema_version"] == b"1" and schema.field("date").type == pa.date32()
 
 
 def test_equal_scenes_give_equal_bytes(tmp_path: Path) -> None:
