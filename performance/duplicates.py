@@ -82,14 +82,17 @@ def plant(imagery: Path, bank: Path, each: int, keep: Callable[[str], bool]) -> 
 
 
 def found(out: Path, bank: Path, planted: dict[str, list[str]]) -> tuple[dict[str, float], list[str]]:
-    """Return the share of pairs of each kind of which one picture was dropped, and the names dropped without being of a pair."""
+    """Return the share of pairs of each kind of which one picture was dropped, and the names dropped without being of a pair.
+
+    Pairs of which a picture was refused for its quality (too much of it is white, say) do not count.
+    """
     left = set(pq.read_table(out / "index.parquet")["scene"].to_pylist())
     unfit = set(pq.read_table(out / "rejected.parquet")["scene"].to_pylist())  # by its quality; duplicates are named by place
     dropped = {path.relative_to(bank).as_posix() for path in bank.rglob("*.jpg")} - left - unfit
     shares, pairs = {}, set()
     for kind, names in planted.items():
         both = [{name, name.replace("_copy", "")} for name in names]
-        shares[kind] = float(np.mean([len(pair & dropped) == 1 for pair in both]))
+        shares[kind] = float(np.mean([len(pair & dropped) == 1 for pair in both if not pair & unfit]))
         pairs |= set().union(*both)
     return shares, sorted(dropped - pairs)
 

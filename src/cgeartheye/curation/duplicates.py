@@ -23,7 +23,7 @@ from cgeartheye.clustering.neighbours import CHUNK_ROWS
 from cgeartheye.curation.embedding import anchor_rows, save_array
 from cgeartheye.curation.pieces import Workers
 from cgeartheye.geometry.overlap import overlapping_squares
-from cgeartheye.metrics.likeness import compare, grey_thumbnail, oriented, perceptual_hash
+from cgeartheye.metrics.likeness import INVERSE, compare, composed, grey_thumbnail, oriented, perceptual_hash
 from cgeartheye.seeding import derive
 from cgeartheye.settings.curate_duplicates import DuplicateSettings
 from cgeartheye.shards.format import SHARD_FOLDER
@@ -32,6 +32,8 @@ from cgeartheye.shards.reader import decode_chip, read_rows
 PAIRS_PER_PIECE: Final = 512
 """Candidates decided by one task: its pictures of 128 px take up to 64 MB."""
 LEAVES_PER_PIECE: Final = 256
+ROUNDS: Final = 4
+"""Rounds of deciding: the index's candidates, then those that follow from what was found, until there are none [ours]."""
 NEIGHBOURS: Final = 2
 """Clusters beside a cluster that are looked at as well [ours]."""
 _DECODED_PX: Final = 256
@@ -125,17 +127,51 @@ def find_duplicates(
     )
     candidates[:, :2] = comparable[candidates[:, :2]]
     candidates = candidates[(candidates[:, 0] < own) & (settings.enabled | (candidates[:, 1] >= own))]
-    measured = _decide(shown, rows, candidates, work / "decisions", workers)
-    same = (measured[:, 0] >= settings.correlation) & (measured[:, 1] >= settings.detail)
     ground = _same_ground(places.rows, settings) if settings.enabled else np.empty((0, 2), np.int64)
-    dropped_for = keep_first(np.concatenate([best[ground], candidates[same, :2]]), rank)
+    edges, strength = _same_pictures(shown, rows, candidates, settings, work / "decisions" / "0", workers)
+    dropped_for = keep_first(np.concatenate([best[ground], edges[:, :2]]), rank)
+    for number in range(1, ROUNDS):
+        further = _through_dropped(edges, dropped_for, candidates)
+        if not len(further):
+            break
+        candidates = np.concatenate([candidates, further])
+        found = _same_pictures(shown, rows, further, settings, work / "decisions" / str(number), workers)
+        edges, strength = np.concatenate([edges, found[0]]), np.concatenate([strength, found[1]])
+        dropped_for = keep_first(np.concatenate([best[ground], edges[:, :2]]), rank)
     copies = np.flatnonzero((best != np.arange(n)) & (dropped_for[best] < 0) & (settings.enabled | (best >= own)))
     dropped_for = dropped_for[best]
     dropped_for[copies] = best[copies]
-    known = {(i, j): value for (i, j), value in zip(candidates[same, :2].tolist(), measured[same, 0].tolist(), strict=True)}
+    known = {(i, j): value for (i, j), value in zip(edges[:, :2].tolist(), strength.tolist(), strict=True)}
     pairs = zip(best.tolist(), dropped_for.tolist(), strict=True)
     likeness = [known.get((min(i, j), max(i, j)), np.nan) for i, j in pairs]
     return Duplicates(dropped_for[:own], np.array(likeness[:own], np.float32), names)
+
+
+def _same_pictures(
+    shown: Sequence[Shown], rows: pa.Table, candidates: Candidates, settings: DuplicateSettings, work: Path, workers: Workers
+) -> tuple[Candidates, NDArray[np.float32]]:
+    """Return the candidates (m, 3) that are the same picture and their correlation (m,)."""
+    measured = _decide(shown, rows, candidates, work, workers)
+    same = (measured[:, 0] >= settings.correlation) & (measured[:, 1] >= settings.detail)
+    return candidates[same], measured[same, 0]
+
+
+def _through_dropped(edges: Candidates, dropped_for: NDArray[np.int64], compared: Candidates) -> Candidates:
+    """Return candidates that the index did not name: a kept picture and the one for which a picture like it was dropped.
+
+    A brightened and a shifted copy are each like the original, but too unlike each other for their hashes; pixels decide here
+    too.
+    """
+    both = np.concatenate([edges, np.column_stack([edges[:, 1], edges[:, 0], np.array(INVERSE)[edges[:, 2]]])])
+    turn = {(i, j): o for i, j, o in both.tolist()}  # picture j in orientation o is picture i
+    known, found = set(map(tuple, compared[:, :2].tolist())), {}
+    for middle, kept, o in both[(dropped_for[both[:, 0]] >= 0) & (dropped_for[both[:, 1]] < 0)].tolist():
+        better = int(dropped_for[middle])
+        pair = (min(better, kept), max(better, kept))
+        if better != kept and pair not in known and (better, middle) in turn:
+            way = composed(o, turn[better, middle])
+            found[pair] = way if better < kept else INVERSE[way]
+    return np.array([(*pair, o) for pair, o in sorted(found.items())], np.int64).reshape(-1, 3)
 
 
 def _rank(rows: pa.Table, n_dates: NDArray[np.int64], own: int, names: Sequence[str]) -> NDArray[np.int64]:

@@ -103,6 +103,13 @@ def oriented(picture: Grey, orientation: int) -> Grey:
     return picture[::-1] if orientation & 2 else picture
 
 
+def composed(first: int, then: int) -> int:
+    """Return the orientation that brings a picture into ``first`` and the result into ``then``."""
+    probe = np.arange(4, dtype=np.float32).reshape(2, 2)
+    wanted = oriented(oriented(probe, first), then)
+    return next(o for o in range(ORIENTATIONS) if np.array_equal(oriented(probe, o), wanted))
+
+
 def hamming(first: Hashes, second: Hashes) -> NDArray[np.uint8]:
     """Return the number of bits in which hashes differ, 0 to 64, broadcast."""
     return np.asarray(np.bitwise_count(first ^ second), np.uint8)

@@ -15,6 +15,7 @@ from cgeartheye.reporting.archive import Tally, tally
 from cgeartheye.reporting.wording import unknown
 
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+_REPEATED: Final = re.compile(r"(near duplicate of|excluded: shows) [A-Za-z0-9_-]+")
 _NUMBER: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d+\.\d+|\b\d{1,2}\b")
 
 
@@ -213,8 +214,9 @@ def pick_examples(groups: Sequence[str], n_dates: NDArray[np.int64], order: NDAr
 
 
 def rejections(reasons: Sequence[Any]) -> Tally:
-    """Return how often each kind of reason rejected something; reasons that differ in dates or measures are one kind."""
-    return tally([_DATE.sub("another date", _NUMBER.sub(_number_or_date, named(r))) for r in reasons])
+    """Return how often each kind of reason rejected something; reasons that differ in dates, measures or names are one kind."""
+    kinds = [_REPEATED.sub(r"\1 another picture", named(r)) for r in reasons]
+    return tally([_DATE.sub("another date", _NUMBER.sub(_number_or_date, kind)) for kind in kinds])
 
 
 def _number_or_date(match: re.Match[str]) -> str:

@@ -11,7 +11,7 @@ class DuplicateSettings(Settings):
     """Places that show the same picture: an index finds candidates, pixels decide, the best of them is kept.
 
     Limits are from real pictures of three sets: 1,080 planted copies (recompressed, halved, brightened, shifted, turned, flipped)
-    correlate to at least 0.98, and 0.90 in detail; the 200 likest of 2.3 million pairs of different ones to at most 0.92 and 0.83.
+    correlate to at least 0.98, and 0.90 in detail; the 200 likest of 2.3 million pairs of different ones to at most 0.92.
     """
 
     enabled: bool = True

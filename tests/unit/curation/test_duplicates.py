@@ -12,7 +12,9 @@ from PIL import Image, ImageEnhance
 from scipy import ndimage
 
 from cgeartheye.curation import curate
+from cgeartheye.curation.duplicates import _through_dropped
 from cgeartheye.errors import DataError
+from cgeartheye.metrics.likeness import composed
 from cgeartheye.pretraining.card import describe
 from cgeartheye.pretraining.places import Places
 from cgeartheye.settings.curate import CurateSettings
@@ -85,6 +87,13 @@ def test_a_copy_is_dropped_and_the_better_one_kept(pictures: Path, tmp_path: Pat
     assert sum("near duplicate of" in reason for reason in reasons(out).values()) == 2
     places = pq.read_table(out / "places.parquet")
     assert (len(places), sum(places["kept"].to_pylist())) == (14, 12)
+
+
+def test_what_follows_from_a_dropped_picture_becomes_a_candidate() -> None:
+    edges = np.array([[0, 1, 4], [1, 2, 5], [3, 4, 0]])  # 1 transposed is 0, 2 turned is 1
+    further = _through_dropped(edges, np.array([-1, 0, -1, -1, 3]), edges)
+    assert further.tolist() == [[0, 2, composed(5, 4)]]
+    assert len(_through_dropped(edges, np.array([-1, 0, -1, -1, 3]), np.concatenate([edges, further]))) == 0
 
 
 def test_copies_of_the_same_bytes_are_found_even_without_texture(pictures: Path, tmp_path: Path) -> None:

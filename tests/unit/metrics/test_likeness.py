@@ -12,6 +12,7 @@ from cgeartheye.metrics.likeness import (
     INVERSE,
     ORIENTATIONS,
     compare,
+    composed,
     grey_thumbnail,
     hamming,
     oriented,
@@ -41,6 +42,12 @@ def test_orientations_are_the_eight_symmetries_and_have_their_inverse() -> None:
     symmetries = [np.rot90(base, turns) for base in (grey, grey.T) for turns in range(4)]
     assert {a.tobytes() for a in every} == {np.ascontiguousarray(a).tobytes() for a in symmetries}
     assert all(np.array_equal(oriented(oriented(grey, o), INVERSE[o]), grey) for o in range(ORIENTATIONS))
+
+
+@given(st.integers(0, ORIENTATIONS - 1), st.integers(0, ORIENTATIONS - 1))
+def test_orientations_compose(first: int, then: int) -> None:
+    grey = np.arange(25.0, dtype=np.float32).reshape(5, 5)
+    assert np.array_equal(oriented(grey, composed(first, then)), oriented(oriented(grey, first), then))
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, ORIENTATIONS - 1))

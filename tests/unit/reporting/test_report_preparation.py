@@ -159,3 +159,9 @@ def test_tally_and_spread() -> None:
 )
 def test_numbers_as_words(made: str, expected: str) -> None:
     assert made.replace("\N{NARROW NO-BREAK SPACE}", " ") == expected
+
+
+def test_near_duplicates_are_one_kind_whatever_they_repeat() -> None:
+    near = ["near duplicate of beach-052-0a1b, correlation 0.987", "near duplicate of c12_7, correlation 1.000"]
+    found = rejections([*near, "excluded: shows test-2-ff, correlation 0.991"])
+    assert sorted(found.counts) == [1, 2]
