@@ -11,9 +11,10 @@ from typing import Final
 import numpy as np
 
 from cgeartheye.curation.candidates import Candidates, find_candidates, outside_hold_out
+from cgeartheye.curation.covariates import NONE, Described, describe_cells, in_area
+from cgeartheye.curation.layers import Cells
 from cgeartheye.curation.places import PlaceBlock, Spot
-from cgeartheye.curation.strata import Described, cells_table, describe_cells, draw_cells
-from cgeartheye.curation.zonal import Cells
+from cgeartheye.curation.strata import Drawn, cells_table, draw_cells
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.cells import CellGrid, split
 from cgeartheye.progress import Progress
@@ -46,22 +47,41 @@ def begin_archive(settings: CurateSettings, out: Path, progress: Progress) -> Be
     counts = {"scenes": len(scenes), "cells_covered": len(np.unique(found.cells))}
     _refuse_disjoint(found, scenes, settings, side_m)
     if settings.hold_out is not None:
-        found = found.take(outside_hold_out(found, settings.hold_out, side_m))
+        found = found.take(outside_hold_out(found.lon, found.lat, settings.hold_out, side_m))
     counts["cells_outside_hold_out"] = len(np.unique(found.cells))
     if not len(found.cells):
         raise DataError("the hold-out leaves no cell", where=str(settings.hold_out), remedy="make its polygons smaller")
+    found, cells, described = _describe(found, settings)
+    counts["cells_in_budgets"] = len(cells)
+    drawn = draw_cells(cells, described, settings)
+    write_table(out / "cells.parquet", cells_table(cells, described, drawn.strata, drawn.chosen, settings))
+    write_table(out / "strata.parquet", drawn.plan.table([budget.name for budget in settings.draw.budgets]))
+    chosen = found.take(drawn.chosen[np.searchsorted(cells.ids, found.cells)])
+    n_strata = len(drawn.plan.keys)
+    counts |= {"strata": n_strata, "cells_drawn": int(drawn.chosen.sum()), "places_drawn": len(chosen.cells)}
+    progress.say(f"{counts['cells_covered']} cells in {len(scenes)} scenes: {len(chosen.cells)} places of {n_strata} strata")
+    return Begun(_blocks(_spots(chosen, cells, described, drawn, settings), scenes, settings, gsd_m), counts)
+
+
+def _describe(found: Candidates, settings: CurateSettings) -> tuple[Candidates, Cells, Described]:
+    """Describe the cells of candidates; drop those outside the area and the budgets, or seen in too few quarters."""
     cells = Cells(CellGrid(settings.cell_m), np.unique(found.cells))
+    if settings.draw.area is not None:
+        cells = cells.take(in_area(cells, settings.draw.area))
+        found = found.take(np.isin(found.cells, cells.ids))
     described = describe_cells(cells, settings)
-    drawn = draw_cells(cells.ids, described, settings)
-    write_table(out / "cells.parquet", cells_table(cells, described, drawn.chosen, seed=settings.seed))
-    write_table(out / "strata.parquet", drawn.strata)
-    position = np.searchsorted(cells.ids, found.cells)
-    chosen = found.take(drawn.chosen[position])
-    counts |= {"strata": len(drawn.strata), "cells_drawn": int(drawn.chosen.sum()), "places_drawn": len(chosen.cells)}
-    progress.say(
-        f"{counts['cells_covered']} cells in {len(scenes)} scenes: {len(chosen.cells)} places of {len(drawn.strata)} strata"
-    )
-    return Begun(_blocks(chosen, cells, described, scenes, (settings, gsd_m)), counts)
+    if settings.draw.budgets:
+        least = np.array([*(budget.min_quarters for budget in settings.draw.budgets), 5])  # the last is for budget -1
+        found = found.take(found.n_quarters >= least[described.budget[np.searchsorted(cells.ids, found.cells)]])
+        kept = np.isin(cells.ids, found.cells)
+        cells, described = cells.take(kept), described.take(kept)
+    if not len(cells):
+        raise DataError(
+            "no cell that scenes cover lies in the area and the budgets, in enough quarters",
+            where="curate.draw",
+            remedy="widen curate.draw.area, add a budget without regions and area, or lower min_quarters",
+        )
+    return found, cells, described
 
 
 def _scenes(settings: CurateSettings) -> list[Scene]:
@@ -95,12 +115,9 @@ def _refuse_disjoint(found: Candidates, scenes: Sequence[Scene], settings: Curat
         )
 
 
-def _blocks(
-    chosen: Candidates, cells: Cells, described: Described, scenes: Sequence[Scene], common: tuple[CurateSettings, float]
-) -> list[PlaceBlock]:
-    """Cut places, in order of cell, into blocks that know only the scenes they need."""
-    settings, gsd_m = common
-    strata = described.strata
+def _spots(chosen: Candidates, cells: Cells, described: Described, drawn: Drawn, settings: CurateSettings) -> list[Spot]:
+    """Return the drawn places in order of cell."""
+    regions, classes = (*described.regions, NONE), (*described.classes, NONE)  # -1 is the last
     at = np.searchsorted(cells.ids, chosen.cells)
     rows, columns = split(chosen.cells)
     spots = []
@@ -113,13 +130,18 @@ def _blocks(
                 lon=float(chosen.lon[i]),
                 lat=float(chosen.lat[i]),
                 cell=int(chosen.cells[i]),
-                region=str(described.region[cell]),
-                land_cover=str(described.land_cover[cell]),
+                region=regions[described.region[cell]],
+                land_cover=classes[described.land_cover[cell]],
                 elevation_m=None if math.isnan(elevation) else elevation,
-                stratum=str(strata[cell]),
+                stratum=str(drawn.strata[cell]),
                 scenes=chosen.scenes[i],
             )
         )
+    return spots
+
+
+def _blocks(spots: Sequence[Spot], scenes: Sequence[Scene], settings: CurateSettings, gsd_m: float) -> list[PlaceBlock]:
+    """Cut places into blocks that know only the scenes they need."""
     blocks = [spots[i : i + PLACES_PER_PIECE] for i in range(0, len(spots), PLACES_PER_PIECE)]
     return [PlaceBlock(tuple(block), _needed(block, scenes), settings, gsd_m) for block in blocks]
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from cgeartheye.curation.archive import begin_archive
 from cgeartheye.curation.embedding import embed
+from cgeartheye.curation.land import draw_land
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
 from cgeartheye.curation.pieces import Pieces, Workers, cut_pieces
 from cgeartheye.curation.places import cut_places
@@ -29,12 +30,22 @@ _WORK = ".work"
 _LAYERS = ("catalog", "land_cover", "elevation", "regions", "hold_out")
 
 
+def _layers(settings: CurateSettings) -> dict[str, Path]:
+    names = _LAYERS[1:] if settings.source == "land" else _LAYERS
+    found = {name: path for name in names if (path := getattr(settings, name)) is not None}
+    draw = settings.draw
+    areas = {"area": draw.area, **{f"budget_{b.name}": b.area for b in draw.budgets}}
+    weights = {f"weight_{number}": one.layer for number, one in enumerate(draw.weights)}
+    return found | {name: path for name, path in areas.items() if path is not None} | weights
+
+
 def curate(settings: CurateSettings, out: Path, *, progress: Progress = SILENT) -> Path:
     """Draw places, cut and check their chips, balance them over clusters and write shards.
 
     ``out`` receives ``shards/``, ``index.parquet``, ``embeddings/``, ``places.parquet``, ``clusters.parquet``,
     ``rejected.parquet``, ``funnel.json`` and, for an archive, ``cells.parquet`` and ``strata.parquet``. While it works,
-    a hidden folder holds the chips of all places, so that the disk needs room for them twice.
+    a hidden folder holds the chips of all places, so that the disk needs room for them twice. From land alone it
+    receives the last three only.
 
     Returns: ``out``.
 
@@ -58,11 +69,13 @@ def _inputs(settings: CurateSettings) -> dict[str, Path]:
         if settings.images is None:
             raise InputError("no folder of pictures is given", where="curate.images", remedy="set curate.images, or --images")
         inputs = {"images": settings.images}
+    elif settings.source == "land":
+        return _layers(settings)
     else:
         if settings.catalog is None:
             remedy = "run `cgeartheye catalog` first, set curate.catalog, or use `source: images` for plain pictures"
             raise InputError("no catalogue is given", where="curate.catalog", remedy=remedy)
-        inputs = {name: path for name in _LAYERS if (path := getattr(settings, name)) is not None}
+        inputs = _layers(settings)
     backbone = settings.embedding.backbone
     return {**inputs, "backbone": backbone} if isinstance(backbone, Path) else inputs
 
@@ -74,6 +87,8 @@ def _remove_torn(out: Path) -> None:
 
 
 def _curate(settings: CurateSettings, out: Path, work: Path, workers: Workers) -> dict[str, Any]:
+    if settings.source == "land":
+        return draw_land(settings, out, work, workers)
     pieces, funnel = _cut(settings, out, work / "chips", workers)
     rows = pieces.rows
     names = rows.filter(pa.compute.equal(rows["date_index"], 0))["place"].to_pylist()

@@ -9,7 +9,8 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cgeartheye.curation.candidates import chip_boxes, find_candidates, outside_hold_out, read_polygons
+from cgeartheye.curation.candidates import chip_boxes, find_candidates, outside_hold_out
+from cgeartheye.curation.layers import read_polygons
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.cells import CellGrid
 from cgeartheye.geometry.crs import footprint
@@ -63,7 +64,7 @@ def test_hold_out_keeps_a_chips_side_away(archive: Path, side_m: float) -> None:
     scenes = read_scenes(archive / "catalog" / "catalog.parquet")
     found = find_candidates(scenes, CellGrid(40), side_m, 1)
     held = archive / "layers" / "held.geojson"
-    away = outside_hold_out(found, held, side_m)
+    away = outside_hold_out(found.lon, found.lat, held, side_m)
     polygon = gpd.read_file(held).to_crs("EPSG:32650").geometry.iloc[0]
     for lon, lat, kept in zip(found.lon, found.lat, away, strict=True):
         grid = local_grid(lon, lat, gsd_m=1, size_px=int(side_m), crs="EPSG:32650")
@@ -74,10 +75,10 @@ def test_hold_out_keeps_a_chips_side_away(archive: Path, side_m: float) -> None:
 
 def test_polygons_that_say_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.geojson").write_text("{")
-    with pytest.raises(DataError, match="cannot be read as polygons"):
+    with pytest.raises(DataError, match="cannot be read as features"):
         read_polygons(tmp_path / "broken.geojson")
     gpd.GeoDataFrame(geometry=[shapely.Point(0, 0)], crs=4326).to_file(tmp_path / "point.geojson")
     with pytest.raises(DataError, match="holds no polygon"):
         read_polygons(tmp_path / "point.geojson")
-    with pytest.raises(DataError, match="cannot be read as polygons"):
+    with pytest.raises(DataError, match="cannot be read as features"):
         read_polygons(tmp_path / "absent.gpkg")

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cgeartheye.curation.quotas import draw, plan_quotas, priorities
+from cgeartheye.curation.drawing import Block, find_cuts, histogram, priorities
+from cgeartheye.curation.quotas import Rules, plan_quotas
 from cgeartheye.errors import DataError
 from cgeartheye.seeding import splitmix64
 
@@ -33,12 +34,12 @@ def test_toy_table(total: int, alpha: list[float] | None, factor: float | None, 
 
 def test_shares_are_normalised_over_the_classes_present() -> None:
     cells = np.array([5000, 5000])
-    found = plan_quotas(cells, ["forest", "water"], 1000, shares={"forest": 3, "water": 1, "wetland": 96})
+    found = plan_quotas(cells, ["forest", "water"], 1000, rules=Rules(shares={"forest": 3, "water": 1, "wetland": 96}))
     assert found.drawn.tolist() == [750, 250]
 
 
 def test_keep_shares_draws_fewer() -> None:
-    found = plan_quotas(TOY, CLASSES, 100, shortage="keep_shares")
+    found = plan_quotas(TOY, CLASSES, 100, rules=Rules(shortage="keep_shares"))
     assert found.drawn.tolist() == [30, 19, 1, 20, 10]  # the sum of 80.7 rounded down, the floors
 
 
@@ -46,7 +47,7 @@ def test_more_strata_than_places_is_an_error_with_the_number() -> None:
     with pytest.raises(DataError, match="at least 5"):
         plan_quotas(TOY, CLASSES, 4)
     with pytest.raises(DataError, match="share above 0"):
-        plan_quotas(TOY, CLASSES, 40, shares={"wetland": 1})
+        plan_quotas(TOY, CLASSES, 40, rules=Rules(shares={"wetland": 1}))
 
 
 @settings(max_examples=150, deadline=None)
@@ -61,13 +62,18 @@ def test_totals_floors_and_caps_hold(cells: list[int], total: int, seed: int, sh
     classes = np.random.default_rng(seed).choice(["forest", "water", "other"], len(k)).tolist()
     if min(total, k.sum()) < len(k):
         return
-    found = plan_quotas(k, classes, total, shortage=shortage)  # type: ignore[arg-type]  # drawn from the two words
+    found = plan_quotas(k, classes, total, rules=Rules(shortage=shortage))  # type: ignore[arg-type]  # drawn from the two words
     assert (found.drawn >= 1).all()
     assert (found.drawn <= k).all()
     if shortage == "redistribute":
         assert found.drawn.sum() == min(total, k.sum())
         free = ~(found.capped | found.floored)
         assert (np.abs(found.drawn[free] - found.factor * found.alpha[free]) < 1 + 1e-6).all()
+
+
+def draw(cells: np.ndarray, strata: np.ndarray, quotas: np.ndarray, *, seed: int) -> np.ndarray:
+    block = Block(cells, strata)
+    return find_cuts(lambda: [block], histogram(block, len(quotas), seed), quotas, seed).drawn(block)
 
 
 def test_priority_is_the_published_hash() -> None:
