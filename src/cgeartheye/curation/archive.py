@@ -133,7 +133,7 @@ def _spots(chosen: Candidates, cells: Cells, described: Described, drawn: Drawn,
                 region=regions[described.region[cell]],
                 land_cover=classes[described.land_cover[cell]],
                 elevation_m=None if math.isnan(elevation) else elevation,
-                stratum=str(drawn.strata[cell]),
+                stratum=drawn.strata[cell].as_py(),
                 scenes=chosen.scenes[i],
             )
         )

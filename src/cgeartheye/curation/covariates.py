@@ -144,13 +144,14 @@ def _elevation(cells: Cells, settings: CurateSettings) -> tuple[NDArray[np.float
         return np.full(len(cells), np.nan, np.float32), np.full(len(cells), NO_BIN, np.int16)
     if is_coarse(settings.elevation, cells.grid):
         values, known = under_centres(settings.elevation, cells)
-        heights = np.where(known, values, np.nan).astype(np.float64)
+        heights = values.astype(np.float64)
+        heights[~known] = np.nan
     else:
         heights = means(settings.elevation, cells)
-    known = np.isfinite(heights)
-    steps = np.floor((np.where(known, heights, 0) - settings.elevation_start_m) / settings.elevation_bin_m)
-    bins = np.where(known, np.clip(steps, NO_BIN + 1, np.iinfo(np.int16).max), NO_BIN)
-    return heights.astype(np.float32), bins.astype(np.int16)
+    steps = np.floor((heights - settings.elevation_start_m) / settings.elevation_bin_m)
+    known = np.isfinite(steps)
+    steps = np.clip(steps if known.all() else np.where(known, steps, NO_BIN), NO_BIN, np.iinfo(np.int16).max)
+    return heights.astype(np.float32), steps.astype(np.int16)
 
 
 def _budgets(

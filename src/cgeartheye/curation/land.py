@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cgeartheye.curation.candidates import outside_hold_out
-from cgeartheye.curation.covariates import Described, describe_cells, in_area
+from cgeartheye.curation.covariates import Described, describe_cells
 from cgeartheye.curation.drawing import Block
-from cgeartheye.curation.layers import Cells
+from cgeartheye.curation.layers import Cells, read_regions
 from cgeartheye.curation.pieces import Workers
-from cgeartheye.curation.strata import Census, Plan, Stratum, cells_table, count_block, plan_draw, renumber
+from cgeartheye.curation.strata import Census, Plan, Stratum, cells_table, count_block, plan_draw, renumber, texts
 from cgeartheye.errors import DataError
 from cgeartheye.files import atomic_path, read_json, write_json
 from cgeartheye.geometry.cells import CellGrid, join
@@ -49,11 +49,13 @@ class Piece:
     sector: int = 0
     sectors: int = 1
 
-    def cells(self, grid: CellGrid) -> Cells:
-        """Return its cells."""
+    def cells(self, grid: CellGrid, area: Path | None = None) -> Cells:
+        """Return its cells, or those whose centres lie in one of a file's polygons."""
         rows = np.arange(self.first, self.stop)
-        edges = [grid.columns(rows) * number // self.sectors for number in (self.sector, self.sector + 1)]
-        return Cells(grid, np.concatenate([join(r, np.arange(a, b)) for r, a, b in zip(rows, *edges, strict=True)]))
+        low, high = (grid.columns(rows) * number // self.sectors for number in (self.sector, self.sector + 1))
+        if area is not None:
+            return Cells(grid, read_regions(area, None, grid).within(rows, low, high))
+        return Cells(grid, np.concatenate([join(r, np.arange(a, b)) for r, a, b in zip(rows, low, high, strict=True)]))
 
 
 def pieces_of(grid: CellGrid, *, rows: int = ROWS, sectors: int = SECTORS) -> list[Piece]:
@@ -111,9 +113,7 @@ def drawn_ids(folder: Path, plan: Plan) -> Ints:
 
 def describe_piece(settings: CurateSettings, piece: Piece, folder: Path) -> None:
     """Describe and count the land cells of a piece; ``folder`` appears when all of it is written."""
-    cells = piece.cells(CellGrid(settings.cell_m))
-    if settings.draw.area is not None:
-        cells = cells.take(in_area(cells, settings.draw.area))
+    cells = piece.cells(CellGrid(settings.cell_m), settings.draw.area)
     if settings.hold_out is not None:
         side_m = settings.chip_px * (settings.gsd_m or _CHIP_GSD_M)
         cells = cells.take(outside_hold_out(*cells.grid.centres(cells.ids), settings.hold_out, side_m))
@@ -168,7 +168,7 @@ def _described(folder: Path, chosen: NDArray[np.bool_]) -> Described:
 def _write_cells(out: Path, folders: list[Path], plan: Plan, settings: CurateSettings) -> None:
     """Write the drawn cells piece by piece, in order of piece; ids ascend within each."""
     order = {stratum: number for number, stratum in enumerate(plan.strata)}
-    keys, grid = np.array(plan.keys, dtype=object), CellGrid(settings.cell_m)
+    grid = CellGrid(settings.cell_m)
     with atomic_path(out / "cells.parquet") as temporary:
         writer: pq.ParquetWriter | None = None
         for folder in folders:
@@ -176,7 +176,8 @@ def _write_cells(out: Path, folders: list[Path], plan: Plan, settings: CurateSet
             if block is None or not (chosen := plan.selection.drawn(block)).any():
                 continue
             cells, drawn = Cells(grid, block.ids[chosen]), np.ones(int(chosen.sum()), bool)
-            table = cells_table(cells, _described(folder, chosen), keys[block.stratum[chosen]], drawn, settings)
+            strata = texts(plan.keys, block.stratum[chosen])
+            table = cells_table(cells, _described(folder, chosen), strata, drawn, settings)
             if writer is None:
                 writer = pq.ParquetWriter(temporary, table.schema, compression="zstd")
             writer.write_table(table)

@@ -46,11 +46,23 @@ class Cells:
     @cached_property
     def extent(self) -> Box:
         """West, south, east, north of all of them together, degrees."""
-        row, column = self.places
+        row, starts = self.runs
         width = 360 / self.grid.columns(row)
         height = self.grid.row_height_deg
-        west, east = float((column * width).min()) - 180, float(((column + 1) * width).max()) - 180
+        first, last = (self.places[1][at] for at in (starts, np.append(starts[1:], len(self.ids)) - 1))
+        west, east = float((first * width).min()) - 180, float(((last + 1) * width).max()) - 180
         return west, float(row[0]) * height - 90, east, float(row[-1] + 1) * height - 90
+
+    @cached_property
+    def runs(self) -> tuple[Ints, Ints]:
+        """Rows that occur, ascending, and the position of the first cell of each."""
+        row = self.places[0]
+        starts = np.flatnonzero(np.diff(row, prepend=-1))
+        return row[starts], starts
+
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return what is told of each row that occurs for each of its cells, (rows,) -> (n,)."""
+        return np.repeat(values, np.diff(self.runs[1], append=len(self.ids)))
 
     def find(self, lon: Floats, lat: Floats) -> Ints:
         """Return the position of the cell of each point, -1 where it is none of these; any shape."""
@@ -147,6 +159,18 @@ class Regions:
     region: Ints
     first: Ints
     stop: Ints
+
+    def within(self, rows: Ints, low: Ints, high: Ints) -> Ints:
+        """Return the sorted ids of the cells of any region in consecutive rows, columns ``low`` to ``high - 1`` of each."""
+        begin, end = np.searchsorted(self.first >> 32, [rows[0], rows[-1] + 1])
+        first, stop = self.first[begin:end], self.stop[begin:end]
+        at = (first >> 32) - rows[0]
+        first, stop = np.maximum(first, join(rows, low)[at]), np.minimum(stop, join(rows, high)[at])
+        order = np.argsort(first, kind="stable")
+        first, stop = first[order], stop[order]
+        first[1:] = np.maximum(first[1:], np.maximum.accumulate(stop)[:-1])  # regions may overlap
+        lengths = np.maximum(stop - first, 0)
+        return np.repeat(first - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
 
     def paint(self, cells: Cells) -> NDArray[np.int32]:
         """Return the number of the region that holds each cell's centre, (n,); the first by name where several do, else -1."""

@@ -41,10 +41,15 @@ def group_cells(described: Described) -> tuple[Ints, list[Stratum]]:
     """Return the number of each cell's stratum, (n,) int64, and what these numbers stand for; only strata that occur."""
     known = described.elevation_bin != NO_BIN
     least = int(described.elevation_bin[known].min()) if known.any() else 0
-    bins = np.where(known, described.elevation_bin.astype(np.int64) - least + 1, 0)
+    bins = np.where(known, described.elevation_bin.astype(np.int32) - least + 1, 0)
     sizes = (int(bins.max(initial=0)) + 1, len(described.classes) + 1, len(described.regions) + 1)
-    code = (described.budget.astype(np.int64) * sizes[2] + described.region + 1) * sizes[1] + described.land_cover + 1
-    code = code * sizes[0] + bins
+    code = described.region + np.int64(1)
+    if described.budget.any():
+        code += described.budget.astype(np.int64) * sizes[2]
+    for size, numbers, shift in ((sizes[1], described.land_cover, 1), (sizes[0], bins, 0)):
+        code *= size
+        code += numbers
+        code += shift
     if int(code.max(initial=0)) < _DENSE:
         present = np.flatnonzero(np.bincount(code))
         number = np.zeros(int(code.max(initial=0)) + 1, np.int64)
@@ -209,7 +214,7 @@ class Drawn:
     """
 
     chosen: NDArray[np.bool_]
-    strata: NDArray[np.object_]
+    strata: pa.Array
     plan: Plan
 
 
@@ -226,31 +231,31 @@ def draw_cells(cells: Cells, described: Described, settings: CurateSettings) -> 
     order = {stratum: number for number, stratum in enumerate(census.strata)}
     whole = Block(block.ids, renumber(strata, order)[block.stratum], block.weight)
     plan = plan_draw(census, lambda: [whole], settings, cells.grid)
-    return Drawn(plan.selection.drawn(whole), np.array(plan.keys, dtype=object)[whole.stratum], plan)
+    return Drawn(plan.selection.drawn(whole), texts(plan.keys, whole.stratum), plan)
 
 
 def cells_table(
-    cells: Cells, described: Described, strata: NDArray[np.object_], drawn: NDArray[np.bool_], settings: CurateSettings
+    cells: Cells, described: Described, strata: pa.Array, drawn: NDArray[np.bool_], settings: CurateSettings
 ) -> pa.Table:
     """Return ``cells.parquet``: one row a cell with its layers, stratum, (n,) text, priority, and whether ``drawn``, (n,)."""
     lon, lat = cells.grid.centres(cells.ids)
-    bins = np.char.mod("%d", described.elevation_bin).astype(object) if len(cells) else np.empty(0, object)
-    bins[described.elevation_bin == NO_BIN] = NONE
+    steps, step = np.unique(described.elevation_bin, return_inverse=True)
+    bins = [NONE if one == NO_BIN else str(one) for one in steps.tolist()]
     budgets = settings.draw.budgets
     columns: dict[str, Any] = {
         "cell": pa.array(cells.ids, pa.int64()),
         "lon": pa.array(lon, pa.float64()),
         "lat": pa.array(lat, pa.float64()),
-        "region": _texts((*described.regions, NONE), described.region),
-        "land_cover": _texts((*described.classes, NONE), described.land_cover),
+        "region": texts((*described.regions, NONE), described.region),
+        "land_cover": texts((*described.classes, NONE), described.land_cover),
         "elevation_m": pa.array(described.elevation_m, pa.float32(), from_pandas=True),
-        "elevation_bin": pa.array(bins, pa.string()),
-        "stratum": pa.array(strata, pa.string()),
+        "elevation_bin": texts(bins, step),
+        "stratum": strata,
         "priority": pa.array(priorities(cells.ids, settings.seed, described.weight), pa.uint64()),
         "drawn": pa.array(drawn, pa.bool_()),
     }
     if budgets:
-        columns["budget"] = _texts(tuple(budget.name for budget in budgets), described.budget)
+        columns["budget"] = texts(tuple(budget.name for budget in budgets), described.budget)
         columns["min_quarters"] = pa.array(np.array([b.min_quarters for b in budgets])[described.budget], pa.int8())
     if described.weight is not None:
         columns["weight"] = pa.array(described.weight, pa.float32())
@@ -259,7 +264,7 @@ def cells_table(
     return pa.table(columns)
 
 
-def _texts(names: Sequence[str], numbers: NDArray[Any]) -> pa.Array:
+def texts(names: Sequence[str], numbers: NDArray[Any]) -> pa.Array:
     """Return names by number, (n,) text; -1 is the last."""
     index = np.where(numbers < 0, len(names) - 1, numbers).astype(np.int32)
     return pa.DictionaryArray.from_arrays(pa.array(index), pa.array(names, pa.string())).cast(pa.string())

@@ -84,13 +84,18 @@ class MeanTally:
 
     def strip(self, values: NDArray[Any], nodata: float | None, starts: Ints, positions: Ints) -> None:
         """See :class:`Tally`."""
-        valid = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
+        valid = np.isfinite(values) if values.dtype.kind == "f" else None
         if nodata is not None:
-            valid &= values != nodata
-        sums = np.add.reduce(values, axis=0, dtype=np.float64, where=valid)
+            there = values != nodata
+            valid = there if valid is None else valid & there
+        if valid is None or valid.all():
+            down, number = values, np.full(values.shape[1], len(values))
+        else:
+            down, number = np.where(valid, values, 0), np.add.reduce(valid, axis=0, dtype=np.int64)
+        sums = np.add.reduce(down, axis=0, dtype=np.int64 if values.dtype.kind in "iu" else np.float64)
         inside = positions >= 0
-        for totals, down in ((self.sums, sums), (self.counts, np.add.reduce(valid, axis=0, dtype=np.int64))):
-            np.add.at(totals, positions[inside], np.add.reduceat(down, starts)[inside])
+        np.add.at(self.sums, positions[inside], np.add.reduceat(sums, starts)[inside])
+        np.add.at(self.counts, positions[inside], np.add.reduceat(number, starts)[inside])
 
     def points(self, positions: Ints, values: NDArray[Any]) -> None:
         """See :class:`Tally`."""
@@ -154,6 +159,8 @@ def under_centres(path: Path, cells: Cells) -> tuple[NDArray[Any], NDArray[np.bo
         with open_raster(tile) as raster:
             values = values.astype(np.promote_types(values.dtype, raster.dataset.dtypes[0]), copy=False)
             for at, part in _at_centres(raster, cells if len(missing) == len(known) else cells.take(missing)):
+                if len(at) == len(known):
+                    return part, np.ones(len(known), bool)
                 values[missing[at]], known[missing[at]] = part, True
     return values, known
 
@@ -295,19 +302,23 @@ def _weights(nodes: Floats, size: int) -> Floats:
 def _at_centres(raster: Raster, cells: Cells) -> Iterator[tuple[Ints, NDArray[Any]]]:
     """Yield positions of cells and the valid values under their centres, part by part of the raster."""
     column, row = _pixels_of(raster, cells)
-    inside = (column >= 0) & (column < raster.width) & (row >= 0) & (row < raster.height)
-    chosen = np.flatnonzero(inside)
+    chosen = np.arange(len(cells))
+    if column.min() < 0 or column.max() >= raster.width or row.min() < 0 or row.max() >= raster.height:
+        inside = (column >= 0) & (column < raster.width) & (row >= 0) & (row < raster.height)
+        chosen = np.flatnonzero(inside)
+        column, row = column[chosen], row[chosen]
     if not chosen.size:
         return
-    if chosen.size < inside.size:
-        column, row = column[chosen], row[chosen]
     for here in _blocks(column, row):
         top, left = int(row[here].min()), int(column[here].min())
         size = (int(column[here].max()) - left + 1, int(row[here].max()) - top + 1)
         values, valid = read_values(raster, Window(left, top, *size))
         at = (row[here] - top) * size[0] + (column[here] - left)
-        good = valid.ravel()[at]
-        yield chosen[here][good], values.ravel()[at[good]]
+        if valid.all():
+            yield chosen[here], values.ravel()[at]
+        else:
+            good = valid.ravel()[at]
+            yield chosen[here][good], values.ravel()[at[good]]
 
 
 def _pixels_of(raster: Raster, cells: Cells) -> tuple[Ints, Ints]:
@@ -319,14 +330,15 @@ def _pixels_of(raster: Raster, cells: Cells) -> tuple[Ints, Ints]:
         lost = ~(np.isfinite(u) & np.isfinite(v))
         return tuple(np.where(lost, -1, np.floor(np.where(lost, 0, w))).astype(np.int64) for w in (u, v))  # type: ignore[return-value]
     a, _, west, _, e, north = transform
-    row, column = cells.places
-    first = int(row[0])
-    rows = np.arange(first, int(row[-1]) + 1)
+    rows, _ = cells.runs
     down = np.floor(((rows + 0.5) * cells.grid.row_height_deg - 90 - north) / e).astype(np.int64)
-    lon = (column + 0.5) * (360 / cells.grid.columns(rows))[row - first] - (180 + west)
+    across = cells.places[1] + 0.5  # of millions of cells: nothing is computed twice, and in place
+    across *= cells.spread(360 / cells.grid.columns(rows))
+    across -= 180 + west
     if west < -180 or west + a * raster.width > 180 + 1e-9:
-        lon %= 360
-    return np.floor(lon / a).astype(np.int64), down[row - first]
+        across %= 360
+    across /= a
+    return np.floor(across, out=across).astype(np.int64), cells.spread(down)
 
 
 def _blocks(column: Ints, row: Ints) -> Iterator[Any]:
