@@ -66,7 +66,7 @@ def by_class(plan: Plan) -> dict[str, int]:
         (10_000_000, 10_000_000, 0, 1.134, {"built-up": 417_544, "wetland": 1_481_467}),
     ],
 )
-def test_known_draws(  # noqa: PLR0913 - a row of the table
+def test_known_draws(
     planet: tuple[CurateSettings, list[Path]], total: int, alphas: float, floored: int, factor: float, classes: dict[str, int]
 ) -> None:
     settings, folders = planet

@@ -54,8 +54,8 @@ class Candidates:
         """Return some of the places, by mask (n,) or positions."""
         at = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
         scenes = [self.scenes[i] for i in at]
-        lon, lat, dates, quarters = (values[at] for values in (self.lon, self.lat, self.n_dates, self.n_quarters))
-        return Candidates(self.cells[at], self.slots[at], lon, lat, scenes, dates, quarters)
+        place = (self.cells[at], self.slots[at], self.lon[at], self.lat[at])
+        return Candidates(*place, scenes, self.n_dates[at], self.n_quarters[at])
 
 
 def find_candidates(scenes: Sequence[Scene], grid: CellGrid, side_m: float, per_cell: int) -> Candidates:

@@ -69,7 +69,8 @@ class Described:
         """(n, classes) float32, rows sum to 1, or to 0 where nothing was counted."""
         if self.shares is not None:
             return self.shares
-        return (self.land_cover[:, None] == np.arange(len(self.classes))).astype(np.float32)
+        single: NDArray[np.float32] = (self.land_cover[:, None] == np.arange(len(self.classes))).astype(np.float32)
+        return single
 
 
 def describe_cells(cells: Cells, settings: CurateSettings) -> Described:
@@ -130,7 +131,7 @@ def classify(counts: Ints, classes: Sequence[str], minimum: Mapping[str, float])
 
     Returns: (n,) int8 numbers of classes, -1 where nothing was counted.
     """
-    found = counts.argmax(axis=1).astype(np.int8)
+    found: NDArray[np.int8] = counts.argmax(axis=1).astype(np.int8)
     total = counts.sum(axis=1)
     for name in reversed([name for name in minimum if name in classes]):
         number = classes.index(name)

@@ -159,7 +159,7 @@ def _block(folder: Path, order: dict[Stratum, int]) -> Block | None:
 
 def _described(folder: Path, chosen: NDArray[np.bool_]) -> Described:
     names = read_json(folder / "names.json")
-    stored = {
+    stored: dict[str, Any] = {
         name: np.load(path, mmap_mode="r")[chosen] if (path := folder / f"{name}.npy").exists() else None for name in _STORED
     }
     return Described(regions=tuple(names["regions"]), classes=tuple(names["classes"]), **stored)

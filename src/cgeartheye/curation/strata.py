@@ -171,7 +171,7 @@ def _quotas(strata: Sequence[Stratum], cells: Ints, cap: Ints, settings: CurateS
     covers = np.array([stratum.land_cover for stratum in strata], dtype=object)
     totals = [b.places for b in draw.budgets] or [int(cap.sum()) if settings.places is None else settings.places]
     owner = np.array([stratum.budget for stratum in strata])
-    whole = Quotas(*(np.zeros(len(cells)) for _ in range(2)), 1.0, *(np.zeros(len(cells), t) for t in (bool, bool, np.int64)))
+    columns = {name: np.zeros(len(cells)) for name in ("alpha", "share", "capped", "floored", "drawn")}
     factor, most = 1.0, 0
     for number, wanted in enumerate(totals):
         own = np.flatnonzero(owner == number)
@@ -179,12 +179,12 @@ def _quotas(strata: Sequence[Stratum], cells: Ints, cap: Ints, settings: CurateS
             continue
         total = wanted if settings.places is None and not draw.budgets else max(1, wanted // settings.places_per_cell)
         part = plan_quotas(cells[own], covers[own].tolist(), total, caps=cap[own], rules=rules)
-        weight = total / sum(totals)
-        for name, values in (("alpha", part.alpha), ("share", part.share * weight), ("capped", part.capped)):
-            getattr(whole, name)[own] = values
-        whole.floored[own], whole.drawn[own] = part.floored, part.drawn
+        for name, values in columns.items():
+            values[own] = getattr(part, name)
+        columns["share"][own] *= total / sum(totals)
         factor, most = (part.factor, own.size) if own.size > most else (factor, most)
-    return Quotas(whole.alpha, whole.share, factor, whole.capped, whole.floored, whole.drawn)
+    capped, floored = (columns[name].astype(bool) for name in ("capped", "floored"))
+    return Quotas(columns["alpha"], columns["share"], factor, capped, floored, columns["drawn"].astype(np.int64))
 
 
 def count_block(described: Described, ids: Ints, seed: int) -> tuple[Block, list[Stratum], Ints, Ints]:

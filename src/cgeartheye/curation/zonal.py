@@ -67,7 +67,7 @@ class ClassTally:
                 if code != nodata:
                     down = np.add.reduce((part == code).view(np.uint8), axis=0, dtype=np.uint8)
                     count = np.add.reduceat(down, starts, dtype=np.int64)
-                    np.add.at(self.counts, (positions[inside], number), count[inside])
+                    np.add.at(self.counts, (positions[inside], np.full(int(inside.sum()), number)), count[inside])
 
     def points(self, positions: Ints, values: NDArray[Any]) -> None:
         """See :class:`Tally`."""
@@ -142,7 +142,8 @@ def look_up(values: NDArray[Any], codes: Mapping[int, int]) -> Ints:
         return table[values]
     code = values.astype(np.int64)
     at = np.minimum(np.searchsorted(known, code), len(known) - 1)
-    return np.where((known[at] == code) & (values == code), numbers[at], -1)
+    found: Ints = np.where((known[at] == code) & (values == code), numbers[at], -1)
+    return found
 
 
 def is_coarse(path: Path, grid: CellGrid) -> bool:

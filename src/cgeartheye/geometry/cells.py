@@ -127,11 +127,12 @@ class CellGrid:
         low, high = self.locate([0, 0], [south, north])[0]
         rows = Rows(self.row_height_deg, max(first, int(low)), min(self.rows if stop is None else stop, int(high) + 1))
         if area.is_empty or rows.first >= rows.stop:
-            return (np.empty(0, np.int64),) * 3
+            none = np.empty(0, np.int64)
+            return none, none, none
         row, west, east = spans(area, rows)
         count = self.columns(row)
-        edges = (np.clip(np.ceil((lon + 180) / 360 * count - 0.5), 0, count).astype(np.int64) for lon in (west, east))
-        return row, *edges
+        begin, end = (np.clip(np.ceil((lon + 180) / 360 * count - 0.5), 0, count).astype(np.int64) for lon in (west, east))
+        return row, begin, end
 
     def within(self, area: BaseGeometry, *, whole: bool = False) -> Ints:
         """Return the sorted ids of the cells that lie in an area, (n,) int64.
@@ -140,7 +141,7 @@ class CellGrid:
             area: polygon or multi-polygon in degrees; one over the antimeridian must be split there.
             whole: the whole cell must lie in the area; otherwise its centre suffices.
         """
-        ids = np.unique(_stretches(*self.spans(area)))
+        ids: Ints = np.unique(_stretches(*self.spans(area)))
         if not whole:
             return ids
         shapely.prepare(area)
