@@ -139,7 +139,7 @@ def look_up(values: NDArray[Any], codes: Mapping[int, int]) -> Ints:
     if values.dtype == np.uint8:
         table = np.full(256, -1, np.int64)
         table[known[(known >= 0) & (known < 256)]] = numbers[(known >= 0) & (known < 256)]
-        return table[values]
+        return np.asarray(table[values])
     code = values.astype(np.int64)
     at = np.minimum(np.searchsorted(known, code), len(known) - 1)
     found: Ints = np.where((known[at] == code) & (values == code), numbers[at], -1)

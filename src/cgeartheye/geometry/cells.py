@@ -147,7 +147,8 @@ class CellGrid:
         shapely.prepare(area)
         blocks = [ids[start : start + _BLOCK] for start in range(0, len(ids), _BLOCK)]  # polygons of few cells at a time
         inside = [shapely.covers(area, shapely.box(*self.bounds(block).T)) for block in blocks]
-        return ids[np.concatenate([np.empty(0, bool), *inside])]
+        chosen: NDArray[np.bool_] = np.concatenate([np.empty(0, bool), *inside])
+        return np.asarray(ids[chosen])
 
     def _latitude(self, edge: ArrayLike) -> Floats:
         return np.asarray(edge, dtype=np.float64) * 180 / self.rows - 90
