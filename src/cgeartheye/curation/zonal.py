@@ -59,7 +59,7 @@ class ClassTally:
         self._codes = dict(codes)
 
     def strip(self, values: NDArray[Any], nodata: float | None, starts: Ints, positions: Ints) -> None:
-        """See :class:`Tally`; a comparison and a sum a code, because both are a few instructions for 64 pixels."""
+        """Add (h, w) pixels, see :class:`Tally`; a comparison and a sum a code, because both are a few instructions for 64 pixels."""
         inside = positions >= 0
         for top in range(0, len(values), _STRIP_PX):
             part = values[top : top + _STRIP_PX]
@@ -70,7 +70,7 @@ class ClassTally:
                     np.add.at(self.counts, (positions[inside], np.full(int(inside.sum()), number)), count[inside])
 
     def points(self, positions: Ints, values: NDArray[Any]) -> None:
-        """See :class:`Tally`."""
+        """Add (h, w) or (m,) pixels, see :class:`Tally`."""
         number = look_up(values, self._codes)
         known = number >= 0
         _add(self.counts.reshape(-1), positions[known] * self.counts.shape[1] + number[known])
@@ -83,7 +83,7 @@ class MeanTally:
         self.sums, self.counts = np.zeros(n), np.zeros(n, np.int64)
 
     def strip(self, values: NDArray[Any], nodata: float | None, starts: Ints, positions: Ints) -> None:
-        """See :class:`Tally`."""
+        """Add (h, w) or (m,) pixels, see :class:`Tally`."""
         valid = np.isfinite(values) if values.dtype.kind == "f" else None
         if nodata is not None:
             there = values != nodata
@@ -98,7 +98,7 @@ class MeanTally:
         np.add.at(self.counts, positions[inside], np.add.reduceat(number, starts)[inside])
 
     def points(self, positions: Ints, values: NDArray[Any]) -> None:
-        """See :class:`Tally`."""
+        """Add (h, w) or (m,) pixels, see :class:`Tally`."""
         finite = np.isfinite(values)
         _add(self.sums, positions[finite], values[finite].astype(np.float64))
         _add(self.counts, positions[finite])
@@ -133,7 +133,7 @@ def means(path: Path, cells: Cells) -> Floats:
 
 
 def look_up(values: NDArray[Any], codes: Mapping[int, int]) -> Ints:
-    """Return the number of the class of each value, -1 for codes that are not named; any shape."""
+    """Return the number of the class of each value, -1 for codes that are not named, (...) -> (...)."""
     known = np.array(sorted(codes), np.int64)
     numbers = np.array([codes[code] for code in known.tolist()], np.int64)
     if values.dtype == np.uint8:
