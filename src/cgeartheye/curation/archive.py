@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgeartheye.curation.candidates import Candidates, find_candidates, outside_hold_out
+from cgeartheye.curation.covariates import NONE, Described, describe_cells, in_area
 from cgeartheye.curation.exclusion import outside_excluded
+from cgeartheye.curation.layers import Cells
 from cgeartheye.curation.parts import cut_list
 from cgeartheye.curation.places import PlaceBlock, Spot
-from cgeartheye.curation.strata import Described, cells_table, describe_cells, draw_cells
-from cgeartheye.curation.zonal import Cells
+from cgeartheye.curation.strata import Drawn, cells_table, draw_cells
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.cells import CellGrid, split
 from cgeartheye.geometry.curve import along_curve
@@ -52,23 +53,42 @@ def begin_archive(settings: CurateSettings, out: Path, progress: Progress) -> Be
     counts = {"scenes": len(scenes), "cells_covered": len(np.unique(found.cells))}
     _refuse_disjoint(found, scenes, settings, side_m)
     if settings.hold_out is not None:
-        found = found.take(outside_hold_out(found, settings.hold_out, side_m))
+        found = found.take(outside_hold_out(found.lon, found.lat, settings.hold_out, side_m))
     found = found.take(outside_excluded(found, settings, side_m))
     counts["cells_outside_hold_out"] = len(np.unique(found.cells))
     if not len(found.cells):
         raise DataError("the hold-out leaves no cell", where=str(settings.hold_out), remedy="make its polygons smaller")
+    found, cells, described = _describe(found, settings)
+    counts["cells_in_budgets"] = len(cells)
+    drawn = draw_cells(cells, described, settings)
+    write_table(out / "cells.parquet", cells_table(cells, described, drawn.strata, drawn.chosen, settings))
+    write_table(out / "strata.parquet", drawn.plan.table([budget.name for budget in settings.draw.budgets]))
+    chosen = found.take(drawn.chosen[np.searchsorted(cells.ids, found.cells)])
+    n_strata = len(drawn.plan.keys)
+    counts |= {"strata": n_strata, "cells_drawn": int(drawn.chosen.sum()), "places_drawn": len(chosen.cells)}
+    progress.say(f"{counts['cells_covered']} cells in {len(scenes)} scenes: {len(chosen.cells)} places of {n_strata} strata")
+    return Begun(PlaceBlocks(chosen, (cells, described, drawn), scenes, settings, gsd_m), counts)
+
+
+def _describe(found: Candidates, settings: CurateSettings) -> tuple[Candidates, Cells, Described]:
+    """Describe the cells of candidates; drop those outside the area and the budgets, or seen in too few quarters."""
     cells = Cells(CellGrid(settings.cell_m), np.unique(found.cells))
+    if settings.draw.area is not None:
+        cells = cells.take(in_area(cells, settings.draw.area))
+        found = found.take(np.isin(found.cells, cells.ids))
     described = describe_cells(cells, settings)
-    drawn = draw_cells(cells.ids, described, settings)
-    write_table(out / "cells.parquet", cells_table(cells, described, drawn.chosen, seed=settings.seed))
-    write_table(out / "strata.parquet", drawn.strata)
-    position = np.searchsorted(cells.ids, found.cells)
-    chosen = found.take(drawn.chosen[position])
-    counts |= {"strata": len(drawn.strata), "cells_drawn": int(drawn.chosen.sum()), "places_drawn": len(chosen.cells)}
-    progress.say(
-        f"{counts['cells_covered']} cells in {len(scenes)} scenes: {len(chosen.cells)} places of {len(drawn.strata)} strata"
-    )
-    return Begun(PlaceBlocks(chosen, (described, cells.ids), scenes, settings, gsd_m), counts)
+    if settings.draw.budgets:
+        least = np.array([*(budget.min_quarters for budget in settings.draw.budgets), 5])  # the last is for budget -1
+        found = found.take(found.n_quarters >= least[described.budget[np.searchsorted(cells.ids, found.cells)]])
+        kept = np.isin(cells.ids, found.cells)
+        cells, described = cells.take(kept), described.take(kept)
+    if not len(cells):
+        raise DataError(
+            "no cell that scenes cover lies in the area and the budgets, in enough quarters",
+            where="curate.draw",
+            remedy="widen curate.draw.area, add a budget without regions and area, or lower min_quarters",
+        )
+    return found, cells, described
 
 
 def _scenes(settings: CurateSettings) -> list[Scene]:
@@ -109,7 +129,7 @@ class PlaceBlocks(Sequence[PlaceBlock]):
 
     Args:
         chosen: the drawn places.
-        described: what is known of the cells ``ids``, (n,) ascending, that hold them.
+        known: the cells that hold them, ascending, what they are, and their strata.
         scenes: of the catalogue.
         settings: of the stage.
         gsd_m: pixel of the chips.
@@ -118,15 +138,17 @@ class PlaceBlocks(Sequence[PlaceBlock]):
     def __init__(
         self,
         chosen: Candidates,
-        described: tuple[Described, Ints],
+        known: tuple[Cells, Described, Drawn],
         scenes: Sequence[Scene],
         settings: CurateSettings,
         gsd_m: float,
     ) -> None:
         self._chosen = chosen.take(np.lexsort((chosen.slots, chosen.cells, along_curve(chosen.lon, chosen.lat))))
-        self._described, ids = described
-        self._at = np.searchsorted(ids, self._chosen.cells)
-        self._strata = self._described.strata
+        cells, self._described, drawn = known
+        self._at = np.searchsorted(cells.ids, self._chosen.cells)
+        self._strata = drawn.strata
+        self._regions = (*self._described.regions, NONE)  # the last is that of -1
+        self._classes = (*self._described.classes, NONE)
         self._scenes, self._settings, self._gsd_m = scenes, settings, gsd_m
         self._runs = list(cut_list(range(len(self._at)), settings.work.piece_places, self._number_of))
 
@@ -157,9 +179,9 @@ class PlaceBlocks(Sequence[PlaceBlock]):
             lon=float(chosen.lon[place]),
             lat=float(chosen.lat[place]),
             cell=int(chosen.cells[place]),
-            region=str(described.region[at]),
-            land_cover=str(described.land_cover[at]),
+            region=self._regions[described.region[at]],
+            land_cover=self._classes[described.land_cover[at]],
             elevation_m=None if math.isnan(elevation) else elevation,
-            stratum=str(self._strata[at]),
+            stratum=self._strata[at].as_py(),
             scenes=chosen.scenes[place],
         )

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyogrio.errors import DataSourceError
 
-from cgeartheye.errors import DataError
+from cgeartheye.curation.layers import read_polygons
 from cgeartheye.geometry.cells import MAJOR_AXIS_M, CellGrid
-from cgeartheye.geometry.crs import LONLAT, split_antimeridian, utm_crs, utm_zone
+from cgeartheye.geometry.crs import split_antimeridian, utm_zone
 from cgeartheye.rasters.scenes import Scene
 from cgeartheye.seeding import derive, splitmix64
 
@@ -24,6 +22,9 @@ _E2: Final = 0.00669437999014
 """Squared eccentricity of WGS84."""
 _SEAM_DEG: Final = 1e-8
 """Footprints of one date are joined across gaps below 1 mm, which rounding leaves between neighbours."""
+
+_ARC: Final = 8
+"""Corners of a quarter of a circle."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -40,6 +41,7 @@ class Candidates:
         lat: (n,) degrees, centre.
         scenes: for each place the positions of the scenes that cover it together on their dates, ascending.
         n_dates: (n,) int64, dates that cover it.
+        n_quarters: (n,) int64, quarters of the calendar year these dates lie in.
     """
 
     cells: Ints
@@ -48,13 +50,14 @@ class Candidates:
     lat: Floats
     scenes: list[tuple[int, ...]]
     n_dates: Ints
+    n_quarters: Ints
 
     def take(self, chosen: NDArray[Any]) -> Candidates:
         """Return some of the places, by mask (n,) or positions."""
         at = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
-        return Candidates(
-            self.cells[at], self.slots[at], self.lon[at], self.lat[at], [self.scenes[i] for i in at], self.n_dates[at]
-        )
+        scenes = [self.scenes[i] for i in at]
+        place = (self.cells[at], self.slots[at], self.lon[at], self.lat[at])
+        return Candidates(*place, scenes, self.n_dates[at], self.n_quarters[at])
 
 
 def find_candidates(
@@ -75,16 +78,18 @@ def find_candidates(
     lon, lat = place_centres(grid, ids, side_m, per_cell, jitter=jitter, seed=seed)
     tree = shapely.STRtree(chip_boxes(lon, lat, side_m))
     covering: dict[int, list[int]] = defaultdict(list)
-    n_dates = np.zeros(len(cells), np.int64)
+    n_dates, quarters = np.zeros(len(cells), np.int64), np.zeros((len(cells), 4), bool)
     for members in _by_date(scenes):
         covered = tree.query(_joined([scenes[i] for i in members]), predicate="contains")
         n_dates[covered] += 1
+        quarters[covered, (scenes[members[0]].date.month - 1) // 3] = True
         inside = set(covered.tolist())
         for number in members:
             for place in tree.query(scenes[number].footprint, predicate="intersects").tolist():
                 if place in inside:
                     covering[place].append(number)
-    found = Candidates(cells, slots, lon, lat, [tuple(sorted(covering[i])) for i in range(len(cells))], n_dates)
+    together = [tuple(sorted(covering[i])) for i in range(len(cells))]
+    found = Candidates(cells, slots, lon, lat, together, n_dates, quarters.sum(axis=1))
     return found.take(n_dates > 0)
 
 
@@ -157,48 +162,65 @@ def chip_boxes(lon: Floats, lat: Floats, side_m: float) -> NDArray[np.object_]:
 
 def _half_sides_deg(lon: Floats, lat: Floats, side_m: float) -> tuple[Floats, Floats]:
     """Return half the sides of the boxes of :func:`chip_boxes` in degrees of longitude and of latitude, (n,) each."""
-    sine, zone = np.sin(np.radians(lat)), utm_zone(lon, lat)
-    off = (lon - (6 * zone - 183) + 180) % 360 - 180
-    turn = np.where(zone > 0, np.abs(np.radians(off) * sine), np.pi / 4)  # a chip at a pole may be turned by any angle
-    half = side_m / 2 * (np.cos(turn) + np.sin(turn)) * 1.01
-    root = np.sqrt(1 - _E2 * sine**2)
+    half = _half_side_m(lon, lat, side_m)
+    root = np.sqrt(1 - _E2 * np.sin(np.radians(lat)) ** 2)
     north = np.degrees(half / (MAJOR_AXIS_M * (1 - _E2) / root**3))
     poleward = np.minimum(np.abs(lat) + north, 90)
     return np.degrees(half / (MAJOR_AXIS_M / root * np.maximum(np.cos(np.radians(poleward)), 1e-9))), north
 
 
-def outside_hold_out(candidates: Candidates, hold_out: Path, side_m: float) -> NDArray[np.bool_]:
+def _half_side_m(lon: Floats, lat: Floats, side_m: float) -> Floats:
+    zone = utm_zone(lon, lat)
+    off = (lon - (6 * zone - 183) + 180) % 360 - 180
+    # a chip at a pole may be turned by any angle
+    turn = np.where(zone > 0, np.abs(np.radians(off) * np.sin(np.radians(lat))), np.pi / 4)
+    return np.asarray(side_m / 2 * (np.cos(turn) + np.sin(turn)) * 1.01)
+
+
+def _degrees(metres: Floats, lat: Floats) -> tuple[Floats, Floats]:
+    """Return how many degrees of longitude and of latitude a length is at a latitude of WGS84."""
+    root = np.sqrt(1 - _E2 * np.sin(np.radians(lat)) ** 2)
+    east = metres / (MAJOR_AXIS_M / root * np.maximum(np.cos(np.radians(lat)), 1e-6))
+    return np.degrees(east), np.degrees(metres / (MAJOR_AXIS_M * (1 - _E2) / root**3))
+
+
+def _surroundings(lon: Floats, lat: Floats, side_m: float, margin_m: float) -> NDArray[np.object_]:
+    """Return chips' boxes with all that lies within ``margin_m`` of them, polygons in degrees, (n,)."""
+    half = _half_side_m(lon, lat, side_m)[:, None]
+    angle = (np.arange(4 * _ARC) + 0.5) * np.pi / (2 * _ARC)  # the arcs are drawn around, not inside the circles
+    reach = margin_m * 1.001 / np.cos(np.pi / (4 * _ARC))
+    x, y = (half * np.sign(turn) + reach * turn for turn in (np.cos(angle), np.sin(angle)))
+    (east, _), (_, north) = _degrees(x, lat[:, None]), _degrees(y, lat[:, None])
+    return np.asarray(shapely.polygons(np.stack([lon[:, None] + east, lat[:, None] + north], axis=-1)))
+
+
+def outside_hold_out(lon: Floats, lat: Floats, hold_out: Path, side_m: float) -> NDArray[np.bool_]:
     """Return (n,) bool, True where a chip keeps at least ``side_m`` metres away from every held-out polygon.
+
+    Args:
+        lon: (n,) degrees, centres of the chips.
+        lat: (n,) degrees.
+        hold_out: polygons.
+        side_m: side of a chip.
 
     Raises:
         DataError: if the file cannot be read, or holds no polygon.
     """
-    frame = read_polygons(hold_out)
-    buffered = []
-    for geometry in frame.geometry:
-        centre = geometry.centroid
-        local = gpd.GeoSeries([geometry], crs=LONLAT).to_crs(utm_crs(centre.x, centre.y))
-        buffered.append(split_antimeridian(local.buffer(side_m * 1.001).to_crs(LONLAT).iloc[0]))
-    tree = shapely.STRtree(chip_boxes(candidates.lon, candidates.lat, side_m))
-    near = tree.query(np.array(buffered, dtype=object), predicate="intersects")[1]
-    away = np.ones(len(candidates.cells), bool)
-    away[near] = False
+    away = np.ones(len(lon), bool)
+    for area in read_polygons(hold_out).geometry:
+        for turn in (-360, 0, 360):  # a chip may reach over the antimeridian
+            near = np.flatnonzero(away & _within_reach(lon + turn, lat, area.bounds, 3 * side_m))
+            shapely.prepare(area)
+            around = _surroundings(lon[near] + turn, lat[near], side_m, side_m)
+            away[near[shapely.intersects(area, around)]] = False
     return away
 
 
-def read_polygons(path: Path) -> gpd.GeoDataFrame:
-    """Read polygons in degrees (EPSG:4326) from GeoJSON, GeoPackage or GeoParquet.
-
-    Raises:
-        DataError: if the file cannot be read, has no coordinate system, or holds no polygon.
-    """
-    try:
-        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
-    except (DataSourceError, OSError, ValueError) as error:
-        raise DataError(f"cannot be read as polygons ({error})", where=str(path)) from error
-    if frame.crs is None:
-        raise DataError("has no coordinate reference system", where=str(path), remedy="write one into the file")
-    frame = frame[frame.geometry.notna() & frame.geom_type.isin(["Polygon", "MultiPolygon"])].to_crs(LONLAT)
-    if frame.empty:
-        raise DataError("holds no polygon", where=str(path), remedy="leave the setting out if there is nothing to tell")
-    return frame.set_geometry(shapely.make_valid(frame.geometry.to_numpy()))
+def _within_reach(lon: Floats, lat: Floats, bounds: tuple[float, float, float, float], side_m: float) -> NDArray[np.bool_]:
+    """Tell which boxes of ``side_m`` may meet the bounds, generously."""
+    west, south, east, north = bounds
+    up = side_m / 110_000
+    top = min(max(abs(south), abs(north)) + up, 90.0)
+    across = up / max(np.cos(np.radians(top)), 1e-6)
+    inside: NDArray[np.bool_] = (lat > south - up) & (lat < north + up) & (lon > west - across) & (lon < east + across)
+    return inside

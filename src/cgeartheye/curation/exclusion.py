@@ -76,7 +76,7 @@ def outside_excluded(candidates: Candidates, settings: CurateSettings, side_m: f
     away = np.ones(len(candidates.cells), bool)
     for path in settings.exclude:
         if not path.is_dir():
-            away &= outside_hold_out(candidates, path, side_m)
+            away &= outside_hold_out(candidates.lon, candidates.lat, path, side_m)
     return away
 
 

@@ -17,6 +17,7 @@ from cgeartheye.curation.dropping import Dropped, drop_same
 from cgeartheye.curation.embedding import embed_pieces, features_of, level_widths, read_features
 from cgeartheye.curation.exclusion import refuse_footprints
 from cgeartheye.curation.gallery import write_gallery
+from cgeartheye.curation.land import draw_land
 from cgeartheye.curation.parts import Part
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
 from cgeartheye.curation.pieces import Piece, Workers, cut_pieces, gather_pieces, part_path
@@ -36,13 +37,22 @@ from cgeartheye.stage import known_parts, open_part, open_stage
 _LAYERS = ("catalog", "land_cover", "elevation", "regions", "hold_out")
 
 
+def _layers(settings: CurateSettings) -> dict[str, Path]:
+    names = _LAYERS[1:] if settings.source == "land" else _LAYERS
+    found = {name: path for name in names if (path := getattr(settings, name)) is not None}
+    draw = settings.draw
+    areas = {"area": draw.area, **{f"budget_{b.name}": b.area for b in draw.budgets}}
+    weights = {f"weight_{number}": one.layer for number, one in enumerate(draw.weights)}
+    return found | {name: path for name, path in areas.items() if path is not None} | weights
+
+
 def curate(settings: CurateSettings, out: Path, *, progress: Progress = SILENT) -> Path:
     """Draw places, cut and check their chips, balance them over clusters and write shards.
 
     ``out`` receives ``shards/``, ``index.parquet``, ``embeddings/``, ``places.parquet``, ``clusters.parquet``,
     ``balance.parquet``, ``gallery.parquet``, ``rejected.parquet``, ``funnel.json`` and, for an archive, ``cells.parquet``
     and ``strata.parquet``. While it works, a hidden folder holds the chips of all places, so that the disk needs room for
-    them twice.
+    them twice. From land alone it receives the last three only.
 
     With ``settings.work.part`` only some of the chips are cut and embedded, and the stage stays unfinished; any number of
     parts may work in ``out`` at once.
@@ -75,11 +85,13 @@ def _inputs(settings: CurateSettings) -> dict[str, Path]:
         if settings.images is None:
             raise InputError("no folder of pictures is given", where="curate.images", remedy="set curate.images, or --images")
         inputs = {"images": settings.images}
+    elif settings.source == "land":
+        return _layers(settings)
     else:
         if settings.catalog is None:
             remedy = "run `cgeartheye catalog` first, set curate.catalog, or use `source: images` for plain pictures"
             raise InputError("no catalogue is given", where="curate.catalog", remedy=remedy)
-        inputs = {name: path for name in _LAYERS if (path := getattr(settings, name)) is not None}
+        inputs = _layers(settings)
     refuse_footprints(settings)
     inputs |= {f"exclude_{number}": path for number, path in enumerate(settings.exclude)}
     backbone = settings.embedding.backbone
@@ -148,6 +160,8 @@ def _tell_missing_parts(plan: _Plan, out: Path, progress: Progress) -> None:
 
 
 def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, Any]:
+    if settings.source == "land":
+        return draw_land(settings, out, work_folder(out), workers)
     plan = _plan(settings, out, workers.progress)
     _tell_missing_parts(plan, out, workers.progress)
     embedding = _make_pieces(plan, settings, out, workers)

@@ -1,176 +1,270 @@
-"""Describe cells by region, land cover and elevation, and draw from the strata these make."""
+"""Strata: cells grouped by region, class and elevation bin (and budget), counted block by block, and planned for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import shapely
 from numpy.typing import NDArray
 
-from cgeartheye.curation.candidates import read_polygons
-from cgeartheye.curation.quotas import Quotas, draw, plan_quotas, priorities
-from cgeartheye.curation.zonal import Cells, class_counts, means
-from cgeartheye.errors import DataError
-from cgeartheye.settings.curate import CLASSES, CurateSettings
+from cgeartheye.curation.covariates import NO_BIN, NONE, Described
+from cgeartheye.curation.drawing import Block, Blocks, Cuts, Listed, Spacing, draw_apart, find_cuts, histogram, priorities
+from cgeartheye.curation.layers import Cells
+from cgeartheye.curation.quotas import Quotas, Rules, plan_quotas
+from cgeartheye.geometry.cells import CellGrid
+from cgeartheye.settings.curate import CurateSettings
 
-NONE: Final = "none"
-"""Region, class or elevation bin of a cell about which a layer says nothing."""
+_DENSE: Final = 2**23
+"""Combinations up to which strata are counted in a table instead of by sorting."""
 
 Ints = NDArray[np.int64]
-Texts = NDArray[np.str_]
 
 
-@dataclass(frozen=True)
-class Described:
-    """What the layers say of n cells.
+class Stratum(NamedTuple):
+    """What the cells of a stratum have in common; its text is its key, by which ties are decided."""
+
+    budget: int
+    region: str
+    land_cover: str
+    elevation_bin: str
+
+    def key(self, budgets: Sequence[str]) -> str:
+        """Return ``region/class/bin``, with the budget before it where there are any."""
+        parts = (budgets[self.budget], *self[1:]) if budgets else self[1:]
+        return "/".join(parts)
+
+
+def group_cells(described: Described) -> tuple[Ints, list[Stratum]]:
+    """Return the number of each cell's stratum, (n,) int64, and what these numbers stand for; only strata that occur."""
+    known = described.elevation_bin != NO_BIN
+    least = int(described.elevation_bin[known].min()) if known.any() else 0
+    bins = np.where(known, described.elevation_bin.astype(np.int32) - least + 1, 0)
+    sizes = (int(bins.max(initial=0)) + 1, len(described.classes) + 1, len(described.regions) + 1)
+    code = described.region + np.int64(1)
+    if described.budget.any():
+        code += described.budget.astype(np.int64) * sizes[2]
+    for size, numbers, shift in ((sizes[1], described.land_cover, 1), (sizes[0], bins, 0)):
+        code *= size
+        code += numbers
+        code += shift
+    if int(code.max(initial=0)) < _DENSE:
+        present = np.flatnonzero(np.bincount(code))
+        number = np.zeros(int(code.max(initial=0)) + 1, np.int64)
+        number[present] = np.arange(len(present))
+        return number[code], [_stratum(described, one, sizes, least) for one in present.tolist()]
+    present, numbers = np.unique(code, return_inverse=True)
+    return numbers.astype(np.int64), [_stratum(described, one, sizes, least) for one in present.tolist()]
+
+
+def _stratum(described: Described, code: int, sizes: tuple[int, int, int], least: int) -> Stratum:
+    code, step = divmod(code, sizes[0])
+    code, cover = divmod(code, sizes[1])
+    budget, region = divmod(code, sizes[2])
+    return Stratum(
+        budget,
+        described.regions[region - 1] if region else NONE,
+        described.classes[cover - 1] if cover else NONE,
+        str(step - 1 + least) if step else NONE,
+    )
+
+
+@dataclass
+class Census:
+    """Cells of each stratum, added up over blocks.
 
     Args:
-        region: (n,) names.
-        land_cover: (n,) classes.
-        shares: (n, classes) float64, share of each class among the counted pixels.
-        classes: names of the columns of ``shares``, in the order that decides ties.
-        elevation_m: (n,) float64, NaN where unknown.
-        elevation_bin: (n,) text, number of the bin or "none".
+        budgets: names of the budgets, if any.
+        cells: stratum -> number of cells.
+        drawable: stratum -> (BINS,) int64, drawable cells in each bin of priorities.
     """
 
-    region: Texts
-    land_cover: Texts
-    shares: NDArray[np.float64]
-    classes: tuple[str, ...]
-    elevation_m: NDArray[np.float64]
-    elevation_bin: Texts
+    budgets: tuple[str, ...]
+    cells: dict[Stratum, int] = field(default_factory=dict)
+    drawable: dict[Stratum, Ints] = field(default_factory=dict)
+
+    def add(self, strata: Sequence[Stratum], sizes: Ints, counts: Ints) -> None:
+        """Add a block's strata: (s,) their cells and (s, BINS) what :func:`histogram` says."""
+        for stratum, size, bins in zip(strata, sizes.tolist(), counts, strict=True):
+            self.cells[stratum] = self.cells.get(stratum, 0) + size
+            self.drawable[stratum] = self.drawable[stratum] + bins if stratum in self.drawable else bins.astype(np.int64)
 
     @property
-    def strata(self) -> Texts:
-        """Keys ``region/class/bin`` of the cells' strata, (n,)."""
-        joined = zip(self.region, self.land_cover, self.elevation_bin, strict=True)
-        return np.array([f"{region}/{cover}/{step}" for region, cover, step in joined])
-
-
-def describe_cells(cells: Cells, settings: CurateSettings) -> Described:
-    """Look cells up in the layers of the settings; a layer that is not given says "none" everywhere.
-
-    Raises:
-        DataError: if a layer cannot be read, or the regions lack the column that names them.
-    """
-    n = len(cells.ids)
-    classes = _class_names(settings)
-    shares, land_cover = np.zeros((n, len(classes))), np.full(n, NONE, dtype=object)
-    if settings.land_cover is not None:
-        codes = {code: classes.index(name) for code, name in settings.land_cover_classes.items()}
-        counts = class_counts(settings.land_cover, cells, codes, len(classes))
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        land_cover = classify(shares, classes, settings.land_cover_minimum)
-    elevation = np.full(n, np.nan) if settings.elevation is None else means(settings.elevation, cells)
-    steps = np.floor((elevation - settings.elevation_start_m) / settings.elevation_bin_m)
-    bins = np.array([NONE if np.isnan(step) else str(int(step)) for step in steps], dtype=object)
-    return Described(_regions(cells, settings), land_cover.astype(str), shares, classes, elevation, bins.astype(str))
-
-
-def _class_names(settings: CurateSettings) -> tuple[str, ...]:
-    named = set(settings.land_cover_classes.values())
-    return (*(name for name in CLASSES if name in named), *sorted(named - set(CLASSES)))
-
-
-def classify(shares: NDArray[np.float64], classes: tuple[str, ...], minimum: dict[str, float]) -> NDArray[np.object_]:
-    """Return the class of each cell: one whose share reaches its minimum, tried in the order of ``minimum``, else the majority.
-
-    Args:
-        shares: (n, classes) float64, rows sum to 1 or are 0 where nothing was counted.
-        classes: names of the columns; ties of the majority go to the earlier one.
-        minimum: share from which a class wins against the majority.
-
-    Returns: (n,) names, "none" where nothing was counted.
-    """
-    names = np.array(classes, dtype=object)
-    found: NDArray[np.object_] = names[shares.argmax(axis=1)]
-    for name in reversed([name for name in minimum if name in classes]):
-        found[shares[:, classes.index(name)] >= minimum[name]] = name
-    found[shares.sum(axis=1) == 0] = NONE
-    return found
-
-
-def _regions(cells: Cells, settings: CurateSettings) -> Texts:
-    """Return the region that holds each cell's centre; of overlapping ones the first by name."""
-    names = np.full(len(cells.ids), NONE, dtype=object)
-    if settings.regions is None:
-        return names.astype(str)
-    frame = read_polygons(settings.regions)
-    if settings.region_field not in frame.columns:
-        known = ", ".join(str(name) for name in frame.columns if name != frame.geometry.name)
-        remedy = f"set curate.region_field to one of: {known}"
-        raise DataError(f"has no column {settings.region_field!r}", where=str(settings.regions), remedy=remedy)
-    frame = frame.assign(_name=frame[settings.region_field].astype(str)).sort_values("_name", kind="stable")
-    points = shapely.points(*cells.grid.centres(cells.ids))
-    region, cell = shapely.STRtree(points).query(frame.geometry.to_numpy(), predicate="intersects")
-    for number, position in sorted(zip(region.tolist(), cell.tolist(), strict=True), reverse=True):
-        names[position] = frame["_name"].iloc[number]
-    return names.astype(str)
+    def strata(self) -> list[Stratum]:
+        """All strata in order of their keys."""
+        return sorted(self.cells, key=lambda stratum: stratum.key(self.budgets))
 
 
 @dataclass(frozen=True)
-class Draw:
-    """A finished draw over n cells.
+class Plan:
+    """What is to be drawn of S strata, in order of their keys.
+
+    Args:
+        strata: what they are.
+        keys: their texts.
+        cells: (S,) cells that exist.
+        cap: (S,) cells that can be drawn.
+        quotas: by the formula; ``factor`` is that of the budget with most strata.
+        given: (S,) cells drawn; fewer than the quota only where the least distance left no room.
+        selection: which cells they are.
+    """
+
+    strata: list[Stratum]
+    keys: list[str]
+    cells: Ints
+    cap: Ints
+    quotas: Quotas
+    given: Ints
+    selection: Cuts | Listed
+
+    def table(self, budgets: Sequence[str]) -> pa.Table:
+        """Return ``strata.parquet``: published alpha, cap and draw of each stratum side by side."""
+        return pa.table(
+            {
+                "stratum": pa.array(self.keys, pa.string()),
+                **({"budget": pa.array([budgets[s.budget] for s in self.strata], pa.string())} if budgets else {}),
+                "region": pa.array([s.region for s in self.strata], pa.string()),
+                "land_cover": pa.array([s.land_cover for s in self.strata], pa.string()),
+                "elevation_bin": pa.array([s.elevation_bin for s in self.strata], pa.string()),
+                "cells": pa.array(self.cells, pa.int64()),
+                "alpha": pa.array(self.quotas.alpha, pa.float64()),
+                "cap": pa.array(self.cap, pa.int64()),
+                "capped": pa.array(self.quotas.capped, pa.bool_()),
+                "floored": pa.array(self.quotas.floored, pa.bool_()),
+                "drawn": pa.array(self.given, pa.int64()),
+            }
+        ).replace_schema_metadata({"schema_version": "2"})
+
+
+def plan_draw(census: Census, blocks: Blocks, settings: CurateSettings, grid: CellGrid) -> Plan:
+    """Plan how many cells each stratum gives, and find which.
+
+    Args:
+        census: of all blocks.
+        blocks: all cells, with numbers of strata in the order of ``census.strata``.
+        settings: of the draw.
+        grid: of the cells.
+
+    Raises:
+        DataError: if fewer places are wanted than there are strata and that is refused.
+    """
+    strata = census.strata
+    cells = np.array([census.cells[stratum] for stratum in strata], np.int64)
+    counts = np.stack([census.drawable[stratum] for stratum in strata])
+    cap = counts.sum(axis=1)
+    quotas = _quotas(strata, cells, cap, settings)
+    keys = [stratum.key(census.budgets) for stratum in strata]
+    if not settings.draw.min_distance_m:
+        cuts = find_cuts(blocks, counts, quotas.drawn, settings.seed)
+        return Plan(strata, keys, cells, cap, quotas, quotas.drawn, cuts)
+    spacing = Spacing(grid, settings.draw.min_distance_m, quotas.share)
+    listed, given = draw_apart(blocks, counts, quotas.drawn, settings.seed, spacing)
+    return Plan(strata, keys, cells, cap, quotas, given, listed)
+
+
+def _quotas(strata: Sequence[Stratum], cells: Ints, cap: Ints, settings: CurateSettings) -> Quotas:
+    """Apply the formula to each budget by itself."""
+    draw = settings.draw
+    rules = Rules(shares=settings.shares, shortage=settings.shortage, small_budget=draw.small_budget)
+    covers = np.array([stratum.land_cover for stratum in strata], dtype=object)
+    totals = [b.places for b in draw.budgets] or [int(cap.sum()) if settings.places is None else settings.places]
+    owner = np.array([stratum.budget for stratum in strata])
+    columns = {name: np.zeros(len(cells)) for name in ("alpha", "share", "capped", "floored", "drawn")}
+    factor, most = 1.0, 0
+    for number, wanted in enumerate(totals):
+        own = np.flatnonzero(owner == number)
+        if not own.size:
+            continue
+        total = wanted if settings.places is None and not draw.budgets else max(1, wanted // settings.places_per_cell)
+        part = plan_quotas(cells[own], covers[own].tolist(), total, caps=cap[own], rules=rules)
+        for name, values in columns.items():
+            values[own] = getattr(part, name)
+        columns["share"][own] *= total / sum(totals)
+        factor, most = (part.factor, own.size) if own.size > most else (factor, most)
+    capped, floored = (columns[name].astype(bool) for name in ("capped", "floored"))
+    return Quotas(columns["alpha"], columns["share"], factor, capped, floored, columns["drawn"].astype(np.int64))
+
+
+def count_block(described: Described, ids: Ints, seed: int) -> tuple[Block, list[Stratum], Ints, Ints]:
+    """Group a block of cells and count it.
+
+    Returns: the block with its own numbers of strata, what these stand for, (s,) cells of each, and what
+    :func:`histogram` says.
+    """
+    number, strata = group_cells(described)
+    block = Block(ids, number, described.weight)
+    return block, strata, np.bincount(number, minlength=len(strata)), histogram(block, len(strata), seed)
+
+
+def renumber(strata: Sequence[Stratum], number_of: Mapping[Stratum, int]) -> Ints:
+    """Return the overall number of each of a block's strata, (s,)."""
+    return np.array([number_of[stratum] for stratum in strata], np.int64)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A finished draw over cells in memory.
 
     Args:
         chosen: (n,) bool.
-        strata: table published as ``strata.parquet``: key, parts, cells, alpha, capped, floored, drawn.
-        factor: by which alpha was multiplied.
+        strata: (n,) text, key of each cell's stratum.
+        plan: of the draw.
     """
 
     chosen: NDArray[np.bool_]
-    strata: pa.Table
-    factor: float
+    strata: pa.Array
+    plan: Plan
 
 
-def draw_cells(ids: Ints, described: Described, settings: CurateSettings) -> Draw:
+def draw_cells(cells: Cells, described: Described, settings: CurateSettings) -> Drawn:
     """Draw cells by the sampling formula; every cell if no number of places is set.
 
     Raises:
         DataError: if there are more strata than places wanted.
     """
-    keys, first, numbers, sizes = np.unique(described.strata, return_index=True, return_inverse=True, return_counts=True)
-    classes = described.land_cover[first].tolist()
-    total = len(ids) if settings.places is None else max(1, settings.places // settings.places_per_cell)
-    quotas = plan_quotas(sizes.astype(np.int64), classes, total, shares=settings.shares, shortage=settings.shortage)
-    chosen = draw(ids, numbers.astype(np.int64), quotas.drawn, seed=settings.seed)
-    return Draw(chosen, _strata_table(keys, first, described, sizes, quotas), quotas.factor)
+    budgets = tuple(budget.name for budget in settings.draw.budgets)
+    block, strata, sizes, counts = count_block(described, cells.ids, settings.seed)
+    census = Census(budgets)
+    census.add(strata, sizes, counts)
+    order = {stratum: number for number, stratum in enumerate(census.strata)}
+    whole = Block(block.ids, renumber(strata, order)[block.stratum], block.weight)
+    plan = plan_draw(census, lambda: [whole], settings, cells.grid)
+    return Drawn(plan.selection.drawn(whole), texts(plan.keys, whole.stratum), plan)
 
 
-def _strata_table(keys: Texts, first: Ints, described: Described, sizes: Ints, quotas: Quotas) -> pa.Table:
-    return pa.table(
-        {
-            "stratum": pa.array(keys.tolist(), pa.string()),
-            "region": pa.array(described.region[first].tolist(), pa.string()),
-            "land_cover": pa.array(described.land_cover[first].tolist(), pa.string()),
-            "elevation_bin": pa.array(described.elevation_bin[first].tolist(), pa.string()),
-            "cells": pa.array(sizes, pa.int64()),
-            "alpha": pa.array(quotas.alpha, pa.float64()),
-            "capped": pa.array(quotas.capped, pa.bool_()),
-            "floored": pa.array(quotas.floored, pa.bool_()),
-            "drawn": pa.array(quotas.drawn, pa.int64()),
-        }
-    )
-
-
-def cells_table(cells: Cells, described: Described, drawn: NDArray[np.bool_], *, seed: int) -> pa.Table:
-    """Return ``cells.parquet``: one row a candidate cell with its layers, stratum, priority and whether it was ``drawn`` (n,)."""
+def cells_table(
+    cells: Cells, described: Described, strata: pa.Array, drawn: NDArray[np.bool_], settings: CurateSettings
+) -> pa.Table:
+    """Return ``cells.parquet``: one row a cell with its layers, stratum, (n,) text, priority, and whether ``drawn``, (n,)."""
     lon, lat = cells.grid.centres(cells.ids)
-    columns = {
+    steps, step = np.unique(described.elevation_bin, return_inverse=True)
+    bins = [NONE if one == NO_BIN else str(one) for one in steps.tolist()]
+    budgets = settings.draw.budgets
+    columns: dict[str, Any] = {
         "cell": pa.array(cells.ids, pa.int64()),
         "lon": pa.array(lon, pa.float64()),
         "lat": pa.array(lat, pa.float64()),
-        "region": pa.array(described.region.tolist(), pa.string()),
-        "land_cover": pa.array(described.land_cover.tolist(), pa.string()),
-        "elevation_m": pa.array(described.elevation_m, pa.float64(), from_pandas=True),
-        "elevation_bin": pa.array(described.elevation_bin.tolist(), pa.string()),
-        "stratum": pa.array(described.strata.tolist(), pa.string()),
-        "priority": pa.array(priorities(cells.ids, seed), pa.uint64()),
+        "region": texts((*described.regions, NONE), described.region),
+        "land_cover": texts((*described.classes, NONE), described.land_cover),
+        "elevation_m": pa.array(described.elevation_m, pa.float32(), from_pandas=True),
+        "elevation_bin": texts(bins, step),
+        "stratum": strata,
+        "priority": pa.array(priorities(cells.ids, settings.seed, described.weight), pa.uint64()),
         "drawn": pa.array(drawn, pa.bool_()),
     }
+    if budgets:
+        columns["budget"] = texts(tuple(budget.name for budget in budgets), described.budget)
+        columns["min_quarters"] = pa.array(np.array([b.min_quarters for b in budgets])[described.budget], pa.int8())
+    if described.weight is not None:
+        columns["weight"] = pa.array(described.weight, pa.float32())
     for number, name in enumerate(described.classes):
-        columns[f"share_{name}"] = pa.array(described.shares[:, number], pa.float64())
+        columns[f"share_{name}"] = pa.array(described.class_shares[:, number], pa.float32())
     return pa.table(columns)
+
+
+def texts(names: Sequence[str], numbers: NDArray[Any]) -> pa.Array:
+    """Return names by number, (n,) text; -1 is the last."""
+    index = np.where(numbers < 0, len(names) - 1, numbers).astype(np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(index), pa.array(names, pa.string())).cast(pa.string())

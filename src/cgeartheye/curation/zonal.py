@@ -1,80 +1,169 @@
 """Statistics of layers by cell, streamed: a window of the layer is read, its pixels are added to their cells, it is forgotten.
 
-A pixel belongs to the cell that holds its centre. A cell in which no pixel centre lies (the layer is coarser than the
-cells) takes the pixel under its own centre.
+A pixel belongs to the cell that holds its centre; a cell that tiles or windows cut gets its parts from each of them,
+added before anything is decided. Layers in degrees, north or south up, go strip by strip: the pixels of one row of cells
+are summed down their columns, then the columns of each cell. Others are projected pixel by pixel. A layer whose pixels
+are larger than the cells is looked up under the cells' centres instead, and so is a cell that holds no pixel's centre.
+
+A layer is one raster, or a folder of rasters (tiles) which may differ in size and system.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
-from cgeartheye.geometry.cells import CellGrid, join
-from cgeartheye.geometry.crs import LONLAT, Affine6, apply, invert, transformer
-from cgeartheye.rasters.reader import Raster, open_raster, read_values
+from cgeartheye.curation.layers import Cells, near_tiles, tiles
+from cgeartheye.geometry.cells import CellGrid
+from cgeartheye.geometry.crs import LONLAT, Affine6, apply, invert, same_crs, transformer
+from cgeartheye.rasters.reader import Raster, open_raster, read_raw, read_values
 
-WINDOW_PX: Final = 1024
+WINDOW_PX: Final = 2048
+"""Least width of a window that is read at once, and its height; whole blocks of the file."""
 _NODE_PX: Final = 32
 """Pixels between points that are projected exactly; the others are interpolated, within 0.02 px."""
+_STRIP_PX: Final = 255
+"""Rows whose pixels of one class are counted in 8 bits."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Cells:
-    """Cells in order of id."""
+class Tally(Protocol):
+    """What pixels are added to."""
 
-    grid: CellGrid
-    ids: Ints
+    def strip(self, values: NDArray[Any], nodata: float | None, starts: Ints, positions: Ints) -> None:
+        """Add pixels (h, w): from column ``starts[i]`` on they belong to the cell at ``positions[i]``, or to none if -1."""
 
-    def find(self, lon: Floats, lat: Floats) -> Ints:
-        """Return the position of the cell of each point, -1 where it is none of these; any shape."""
-        row = np.clip((lat + 90) / 180 * self.grid.rows, 0, self.grid.rows - 1).astype(np.int64)
-        first = int(row.min())
-        columns = self.grid.columns(np.arange(first, int(row.max()) + 1))[row - first]
-        column = np.minimum(((lon + 180) % 360 / 360 * columns).astype(np.int64), columns - 1)
-        wanted = join(row, column)
-        position = np.minimum(np.searchsorted(self.ids, wanted), len(self.ids) - 1)
-        return np.where(self.ids[position] == wanted, position, -1)
+    def points(self, positions: Ints, values: NDArray[Any]) -> None:
+        """Add single valid pixels, (m,) each."""
+
+
+class ClassTally:
+    """Pixels of each class in each of n cells.
+
+    Args:
+        n: cells.
+        codes: code -> number of its class; other codes are not counted.
+        n_classes: number of classes.
+    """
+
+    def __init__(self, n: int, codes: Mapping[int, int], n_classes: int) -> None:
+        self.counts = np.zeros((n, n_classes), np.int64)
+        self._codes = dict(codes)
+
+    def strip(self, values: NDArray[Any], nodata: float | None, starts: Ints, positions: Ints) -> None:
+        """Add (h, w) pixels, see :class:`Tally`; a comparison and a sum a code, because both are a few instructions for 64 pixels."""
+        inside = positions >= 0
+        for top in range(0, len(values), _STRIP_PX):
+            part = values[top : top + _STRIP_PX]
+            for code, number in self._codes.items():
+                if code != nodata:
+                    down = np.add.reduce((part == code).view(np.uint8), axis=0, dtype=np.uint8)
+                    count = np.add.reduceat(down, starts, dtype=np.int64)
+                    np.add.at(self.counts, (positions[inside], np.full(int(inside.sum()), number)), count[inside])
+
+    def points(self, positions: Ints, values: NDArray[Any]) -> None:
+        """Add (h, w) or (m,) pixels, see :class:`Tally`."""
+        number = look_up(values, self._codes)
+        known = number >= 0
+        _add(self.counts.reshape(-1), positions[known] * self.counts.shape[1] + number[known])
+
+
+class MeanTally:
+    """Sum and number of pixels in each of ``n`` cells."""
+
+    def __init__(self, n: int) -> None:
+        self.sums, self.counts = np.zeros(n), np.zeros(n, np.int64)
+
+    def strip(self, values: NDArray[Any], nodata: float | None, starts: Ints, positions: Ints) -> None:
+        """Add (h, w) or (m,) pixels, see :class:`Tally`."""
+        valid = np.isfinite(values) if values.dtype.kind == "f" else None
+        if nodata is not None:
+            there = values != nodata
+            valid = there if valid is None else valid & there
+        if valid is None or valid.all():
+            down, number = values, np.full(values.shape[1], len(values))
+        else:
+            down, number = np.where(valid, values, 0), np.add.reduce(valid, axis=0, dtype=np.int64)
+        sums = np.add.reduce(down, axis=0, dtype=np.int64 if values.dtype.kind in "iu" else np.float64)
+        inside = positions >= 0
+        np.add.at(self.sums, positions[inside], np.add.reduceat(sums, starts)[inside])
+        np.add.at(self.counts, positions[inside], np.add.reduceat(number, starts)[inside])
+
+    def points(self, positions: Ints, values: NDArray[Any]) -> None:
+        """Add (h, w) or (m,) pixels, see :class:`Tally`."""
+        finite = np.isfinite(values)
+        _add(self.sums, positions[finite], values[finite].astype(np.float64))
+        _add(self.counts, positions[finite])
+
+    @property
+    def means(self) -> Floats:
+        """(n,) float64, NaN where there is no data."""
+        return np.where(self.counts > 0, self.sums / np.maximum(self.counts, 1), np.nan)
 
 
 def class_counts(path: Path, cells: Cells, codes: Mapping[int, int], n_classes: int) -> Ints:
     """Count the pixels of each class in each cell.
 
     Args:
-        path: raster of codes.
+        path: raster of codes, or a folder of them.
         cells: n cells.
         codes: code -> number of its class; other codes are not counted.
         n_classes: number of classes.
 
     Returns: (n, n_classes) int64.
     """
-    known = np.array(sorted(codes), np.int64)
-    numbers = np.array([codes[code] for code in known.tolist()], np.int64)
-    counts = np.zeros(len(cells.ids) * n_classes, np.int64)
-    for position, values in _pixels(path, cells):
-        code = values.astype(np.int64)
-        at = np.minimum(np.searchsorted(known, code), len(known) - 1)
-        right = known[at] == code
-        _add(counts, position[right] * n_classes + numbers[at[right]])
-    return counts.reshape(-1, n_classes)
+    tally = ClassTally(len(cells), codes, n_classes)
+    _stream(path, cells, tally)
+    return tally.counts
 
 
 def means(path: Path, cells: Cells) -> Floats:
-    """Return each cell's mean value of a raster, (n,) float64, NaN where there is no data."""
-    sums, counts = np.zeros(len(cells.ids)), np.zeros(len(cells.ids), np.int64)
-    for position, values in _pixels(path, cells):
-        finite = np.isfinite(values)
-        _add(sums, position[finite], values[finite].astype(np.float64))
-        _add(counts, position[finite])
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    """Return each cell's mean value of a layer, (n,) float64, NaN where there is no data."""
+    tally = MeanTally(len(cells))
+    _stream(path, cells, tally)
+    return tally.means
+
+
+def look_up(values: NDArray[Any], codes: Mapping[int, int]) -> Ints:
+    """Return the number of the class of each value, -1 for codes that are not named, (...) -> (...)."""
+    known = np.array(sorted(codes), np.int64)
+    numbers = np.array([codes[code] for code in known.tolist()], np.int64)
+    if values.dtype == np.uint8:
+        table = np.full(256, -1, np.int64)
+        table[known[(known >= 0) & (known < 256)]] = numbers[(known >= 0) & (known < 256)]
+        return np.asarray(table[values])
+    code = values.astype(np.int64)
+    at = np.minimum(np.searchsorted(known, code), len(known) - 1)
+    found: Ints = np.where((known[at] == code) & (values == code), numbers[at], -1)
+    return found
+
+
+def is_coarse(path: Path, grid: CellGrid) -> bool:
+    """Tell whether a layer's pixels are at least as large as the cells, so that it is looked up under their centres."""
+    return tiles(path)[0].pixel_m >= grid.cell_m
+
+
+def under_centres(path: Path, cells: Cells) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the value under each cell's centre and whether there is one, (n,) each; of overlapping tiles the first counts."""
+    values: NDArray[Any] = np.zeros(len(cells), np.uint8)
+    known = np.zeros(len(cells), bool)
+    for tile in near_tiles(path, cells):
+        missing = np.flatnonzero(~known)
+        with open_raster(tile) as raster:
+            values = values.astype(np.promote_types(values.dtype, raster.dataset.dtypes[0]), copy=False)
+            for at, part in _at_centres(raster, cells if len(missing) == len(known) else cells.take(missing)):
+                if len(at) == len(known):
+                    return part, np.ones(len(known), bool)
+                values[missing[at]], known[missing[at]] = part, True
+    return values, known
 
 
 def _add(totals: NDArray[Any], positions: Ints, weights: Floats | None = None) -> None:
@@ -82,44 +171,102 @@ def _add(totals: NDArray[Any], positions: Ints, weights: Floats | None = None) -
     if positions.size:
         first = int(positions.min())
         added = np.bincount(positions - first, weights=weights)
-        totals[first : first + len(added)] += added
+        totals[first : first + len(added)] += added.astype(totals.dtype)
 
 
-def _pixels(path: Path, cells: Cells) -> Iterator[tuple[Ints, NDArray[Any]]]:
-    """Yield (positions of cells, values) of the valid pixels, window by window, then those under centres of empty cells."""
-    seen = np.zeros(len(cells.ids), bool)
-    with open_raster(path) as raster:
-        transform, crs = raster.georeference
-        for window in _windows(raster, cells, transform, crs):
-            lon, lat = _lonlat(window, transform, crs)
-            position = cells.find(lon, lat)
-            if not (position >= 0).any():
-                continue
-            values, valid = read_values(raster, window)
-            seen[position[position >= 0]] = True
-            inside = (position >= 0) & valid
-            yield position[inside], values[inside]
-        yield from _under_centres(raster, cells, np.flatnonzero(~seen))
+def _stream(path: Path, cells: Cells, tally: Tally) -> None:
+    """Add the pixels of all tiles, then what lies under the centres of cells that hold no pixel's centre."""
+    seen = np.zeros(len(cells), bool)
+    near = near_tiles(path, cells)
+    for tile in near:
+        with open_raster(tile) as raster:
+            transform, crs = raster.georeference
+            if same_crs(crs, LONLAT) and transform[1] == transform[3] == 0:
+                _by_strips(raster, cells, tally, seen)
+            else:
+                _by_points(raster, cells, tally, seen)
+    for tile in near:
+        missing = np.flatnonzero(~seen)
+        if missing.size:
+            with open_raster(tile) as raster:
+                for at, values in _at_centres(raster, cells.take(missing)):
+                    tally.points(missing[at], values)
+                    seen[missing[at]] = True
 
 
-def _windows(raster: Raster, cells: Cells, transform: Affine6, crs: str) -> Iterator[Window]:
-    """Yield the windows of the raster that may hold a cell, in reading order."""
-    if not len(cells.ids):
-        return
-    west, south, east, north = cells.grid.bounds(cells.ids).T
+def _by_strips(raster: Raster, cells: Cells, tally: Tally, seen: NDArray[np.bool_]) -> None:
+    plain = set(raster.dataset.mask_flag_enums[0]) <= {MaskFlags.all_valid, MaskFlags.nodata}
+    for window in _windows(raster, cells):
+        strips = [strip for strip in _strips(raster, window, cells) if (strip[3] >= 0).any()]
+        if not strips:
+            continue
+        values, valid = (read_raw(raster, window), None) if plain else read_values(raster, window)
+        for top, bottom, starts, positions in strips:
+            seen[positions[positions >= 0]] = True
+            part = values[top:bottom]
+            if valid is None:
+                tally.strip(part, raster.dataset.nodata, starts, positions)
+            else:
+                columns = np.broadcast_to(np.repeat(positions, np.diff(starts, append=part.shape[1])), part.shape)
+                inside = valid[top:bottom] & (columns >= 0)
+                tally.points(columns[inside], part[inside])
+
+
+def _strips(raster: Raster, window: Window, cells: Cells) -> Iterator[tuple[int, int, Ints, Ints]]:
+    """Yield for each row of cells in a window its first and last + 1 pixel row, where its cells begin, and their positions."""
+    a, _, west, _, e, north = raster.georeference[0]
+    lat = north + e * (window.row_off + np.arange(window.height) + 0.5)
+    lon = west + a * (window.col_off + np.arange(window.width) + 0.5)
+    rows = cells.grid.locate(np.zeros(len(lat)), lat)[0]
+    tops = np.flatnonzero(np.diff(rows, prepend=-1))
+    low, high = cells.places[0][[0, -1]]
+    for top, bottom in zip(tops.tolist(), [*tops[1:].tolist(), len(rows)], strict=True):
+        if low <= (row := int(rows[top])) <= high:
+            columns = cells.grid.locate(lon, np.full(len(lon), lat[top]))[1]
+            starts = np.flatnonzero(np.diff(columns, prepend=-1))
+            yield top, bottom, starts, cells.position(row, columns[starts])
+
+
+def _by_points(raster: Raster, cells: Cells, tally: Tally, seen: NDArray[np.bool_]) -> None:
+    transform, crs = raster.georeference
+    for window in _windows(raster, cells):
+        position = cells.find(*_lonlat(window, transform, crs))
+        if not (position >= 0).any():
+            continue
+        values, valid = read_values(raster, window)
+        seen[position[position >= 0]] = True
+        inside = (position >= 0) & valid
+        tally.points(position[inside], values[inside])
+
+
+def _windows(raster: Raster, cells: Cells) -> Iterator[Window]:
+    """Yield the windows of the raster that may hold a cell, in reading order; they are whole blocks of the file."""
+    west, south, east, north = cells.extent
     along = np.linspace(0, 1, 21)
-    edges = [(west.min() + along * (east.max() - west.min()), np.full(21, lat)) for lat in (south.min(), north.max())]
-    edges += [(np.full(21, lon), south.min() + along * (north.max() - south.min())) for lon in (west.min(), east.max())]
+    edges = [(west + along * (east - west), np.full(21, lat)) for lat in (south, north)]
+    edges += [(np.full(21, lon), south + along * (north - south)) for lon in (west, east)]
     lon, lat = (np.concatenate(values) for values in zip(*edges, strict=True))
+    transform, crs = raster.georeference
     x, y = transformer(LONLAT, crs).transform(lon, lat)
     column, row = apply(invert(transform), x, y)
     if not (np.isfinite(column).all() and np.isfinite(row).all()):
         column, row = np.array([0, raster.width]), np.array([0, raster.height])
+    ends = (transform[2], transform[2] + transform[0] * raster.width)
+    if same_crs(crs, LONLAT) and (abs(ends[1] - ends[0]) > 180 or min(ends) < -180 or max(ends) > 180):
+        column = np.array([0, raster.width])  # the cells may lie beyond its seam
+    width, height = _window_size(raster)
     first, last = _span(row, raster.height)
     left, right = _span(column, raster.width)
-    for top in range(first // WINDOW_PX * WINDOW_PX, last, WINDOW_PX):
-        for start in range(left // WINDOW_PX * WINDOW_PX, right, WINDOW_PX):
-            yield Window(start, top, min(WINDOW_PX, raster.width - start), min(WINDOW_PX, raster.height - top))
+    for top in range(first // height * height, last, height):
+        for start in range(left // width * width, right, width):
+            yield Window(start, top, min(width, raster.width - start), min(height, raster.height - top))
+
+
+def _window_size(raster: Raster) -> tuple[int, int]:
+    block_height, block_width = raster.dataset.block_shapes[0]
+    if block_width >= raster.width:  # stored in strips, which cost as much for a part as for the whole
+        return raster.width, max(block_height, WINDOW_PX**2 // raster.width // block_height * block_height)
+    return block_width * -(-WINDOW_PX // block_width), block_height * -(-WINDOW_PX // block_height)
 
 
 def _span(values: Floats, size: int) -> tuple[int, int]:
@@ -153,19 +300,53 @@ def _weights(nodes: Floats, size: int) -> Floats:
     return weights
 
 
-def _under_centres(raster: Raster, cells: Cells, empty: Ints) -> Iterator[tuple[Ints, NDArray[Any]]]:
-    if not empty.size:
+def _at_centres(raster: Raster, cells: Cells) -> Iterator[tuple[Ints, NDArray[Any]]]:
+    """Yield positions of cells and the valid values under their centres, part by part of the raster."""
+    column, row = _pixels_of(raster, cells)
+    chosen = np.arange(len(cells))
+    if column.min() < 0 or column.max() >= raster.width or row.min() < 0 or row.max() >= raster.height:
+        inside = (column >= 0) & (column < raster.width) & (row >= 0) & (row < raster.height)
+        chosen = np.flatnonzero(inside)
+        column, row = column[chosen], row[chosen]
+    if not chosen.size:
         return
-    transform, crs = raster.georeference
-    x, y = transformer(LONLAT, crs).transform(*cells.grid.centres(cells.ids[empty]))
-    column, row = (np.floor(v) for v in apply(invert(transform), x, y))
-    inside = (column >= 0) & (column < raster.width) & (row >= 0) & (row < raster.height)
-    chosen, column, row = empty[inside], column[inside].astype(np.int64), row[inside].astype(np.int64)
-    block = row // WINDOW_PX * (raster.width // WINDOW_PX + 1) + column // WINDOW_PX
-    for number in np.unique(block):
-        here = block == number
+    for here in _blocks(column, row):
         top, left = int(row[here].min()), int(column[here].min())
         size = (int(column[here].max()) - left + 1, int(row[here].max()) - top + 1)
         values, valid = read_values(raster, Window(left, top, *size))
-        at = (row[here] - top, column[here] - left)
-        yield chosen[here][valid[at]], values[at][valid[at]]
+        at = (row[here] - top) * size[0] + (column[here] - left)
+        if valid.all():
+            yield chosen[here], values.ravel()[at]
+        else:
+            good = valid.ravel()[at]
+            yield chosen[here][good], values.ravel()[at[good]]
+
+
+def _pixels_of(raster: Raster, cells: Cells) -> tuple[Ints, Ints]:
+    """Return column and row, (n,) each, of the pixel under each cell's centre; they may lie outside the raster."""
+    transform, crs = raster.georeference
+    if not (same_crs(crs, LONLAT) and transform[1] == transform[3] == 0):
+        x, y = transformer(LONLAT, crs).transform(*cells.grid.centres(cells.ids))
+        u, v = apply(invert(transform), x, y)
+        lost = ~(np.isfinite(u) & np.isfinite(v))
+        return tuple(np.where(lost, -1, np.floor(np.where(lost, 0, w))).astype(np.int64) for w in (u, v))  # type: ignore[return-value]
+    a, _, west, _, e, north = transform
+    rows, _ = cells.runs
+    down = np.floor(((rows + 0.5) * cells.grid.row_height_deg - 90 - north) / e).astype(np.int64)
+    across = cells.places[1] + 0.5  # of millions of cells: nothing is computed twice, and in place
+    across *= cells.spread(360 / cells.grid.columns(rows))
+    across -= 180 + west
+    if west < -180 or west + a * raster.width > 180 + 1e-9:
+        across %= 360
+    across /= a
+    return np.floor(across, out=across).astype(np.int64), cells.spread(down)
+
+
+def _blocks(column: Ints, row: Ints) -> Iterator[Any]:
+    """Yield selections of pixels that lie close enough to one another to be read at once."""
+    if (np.ptp(column) + 1) * (np.ptp(row) + 1) <= WINDOW_PX**2:
+        yield slice(None)
+        return
+    block = (row // WINDOW_PX << 32) + column // WINDOW_PX
+    for number in np.unique(block):
+        yield block == number

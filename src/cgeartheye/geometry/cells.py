@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from shapely.geometry.base import BaseGeometry
 
 from cgeartheye.errors import ShapeError
+from cgeartheye.geometry.scanlines import Rows, spans
 
 MAJOR_AXIS_M: Final = 6378137.0
 """Semi-major axis of WGS84."""
@@ -26,7 +27,7 @@ _E2: Final = _FLATTENING * (2 - _FLATTENING)
 _E: Final = math.sqrt(_E2)
 MERIDIAN_M: Final = 20003931.4586
 """Length of a WGS84 meridian from pole to pole."""
-_ROW_FACTOR: Final = 2**32
+_COLUMN_BITS: Final = 32
 _BLOCK: Final = 2**20
 
 Ints = NDArray[np.int64]
@@ -68,6 +69,12 @@ class CellGrid:
 
     def columns(self, rows: ArrayLike) -> Ints:
         """Return the number of columns of each row, (n,) int -> (n,) int64, at least 1."""
+        index = np.asarray(rows, dtype=np.int64)
+        if index.size > 1 and (first := int(index.min())) + index.size > (last := int(index.max())):
+            return self._count(np.arange(first, last + 1))[index - first]  # many points, few rows
+        return self._count(index)
+
+    def _count(self, rows: Ints) -> Ints:
         return np.maximum(1, np.rint(self.row_area_m2(rows) / self.cell_m**2)).astype(np.int64)
 
     def locate(self, lon: ArrayLike, lat: ArrayLike) -> tuple[Ints, Ints]:
@@ -101,6 +108,32 @@ class CellGrid:
         row, _ = split(ids)
         return self.row_area_m2(row) / self.columns(row)
 
+    def in_rows(self, first: int, stop: int) -> Ints:
+        """Return the sorted ids of all cells of rows ``first`` to ``stop - 1``, (n,) int64."""
+        rows = np.arange(first, stop)
+        return _stretches(rows, np.zeros(len(rows), np.int64), self.columns(rows))
+
+    def spans(self, area: BaseGeometry, first: int = 0, stop: int | None = None) -> tuple[Ints, Ints, Ints]:
+        """Return the stretches of cells whose centres lie in an area: rows, first columns, columns after the last, (m,) each.
+
+        A centre on a border belongs to the area north or east of it, so that areas side by side never share a cell.
+
+        Args:
+            area: polygon or multi-polygon in degrees; one over the antimeridian must be split there.
+            first: lowest row that is asked for.
+            stop: row after the highest; default: all.
+        """
+        _, south, _, north = area.bounds if not area.is_empty else (0.0, 0.0, 0.0, 0.0)
+        low, high = self.locate([0, 0], [south, north])[0]
+        rows = Rows(self.row_height_deg, max(first, int(low)), min(self.rows if stop is None else stop, int(high) + 1))
+        if area.is_empty or rows.first >= rows.stop:
+            none = np.empty(0, np.int64)
+            return none, none, none
+        row, west, east = spans(area, rows)
+        count = self.columns(row)
+        begin, end = (np.clip(np.ceil((lon + 180) / 360 * count - 0.5), 0, count).astype(np.int64) for lon in (west, east))
+        return row, begin, end
+
     def within(self, area: BaseGeometry, *, whole: bool = False) -> Ints:
         """Return the sorted ids of the cells that lie in an area, (n,) int64.
 
@@ -108,34 +141,14 @@ class CellGrid:
             area: polygon or multi-polygon in degrees; one over the antimeridian must be split there.
             whole: the whole cell must lie in the area; otherwise its centre suffices.
         """
-        found = [np.empty(0, dtype=np.int64)]
-        for part in getattr(area, "geoms", [area]):
-            if not part.is_empty:
-                shapely.prepare(part)
-                found.extend(self._in_part(part, whole=whole))
-        return np.unique(np.concatenate(found))
-
-    def _in_part(self, part: BaseGeometry, *, whole: bool) -> list[Ints]:
-        west, south, east, north = part.bounds
-        rows = np.arange(*(self.locate([west], [lat])[0][0] + step for lat, step in ((south, 0), (north, 1))))
-        count = self.columns(rows)
-        first = np.clip(np.floor((west + 180) / 360 * count), 0, count - 1).astype(np.int64)
-        last = np.clip(np.floor((east + 180) / 360 * count), 0, count - 1).astype(np.int64)
-        found, start = [], 0
-        totals = np.cumsum(last - first + 1)
-        while start < len(rows):  # blocks of rows bound the memory, however large the area
-            done = totals[start - 1] if start else 0
-            stop = max(start + 1, int(np.searchsorted(totals, done + _BLOCK, side="right")))
-            found.append(self._filter(part, _spans(rows[start:stop], first[start:stop], last[start:stop]), whole=whole))
-            start = stop
-        return found
-
-    def _filter(self, part: BaseGeometry, ids: Ints, *, whole: bool) -> Ints:
-        if whole:
-            inside: NDArray[np.bool_] = shapely.covers(part, shapely.box(*self.bounds(ids).T))
-        else:
-            inside = shapely.intersects_xy(part, *self.centres(ids))
-        return ids[inside]
+        ids: Ints = np.unique(_stretches(*self.spans(area)))
+        if not whole:
+            return ids
+        shapely.prepare(area)
+        blocks = [ids[start : start + _BLOCK] for start in range(0, len(ids), _BLOCK)]  # polygons of few cells at a time
+        inside = [shapely.covers(area, shapely.box(*self.bounds(block).T)) for block in blocks]
+        chosen: NDArray[np.bool_] = np.concatenate([np.empty(0, bool), *inside])
+        return np.asarray(ids[chosen])
 
     def _latitude(self, edge: ArrayLike) -> Floats:
         return np.asarray(edge, dtype=np.float64) * 180 / self.rows - 90
@@ -143,21 +156,20 @@ class CellGrid:
 
 def join(row: ArrayLike, column: ArrayLike) -> Ints:
     """Return ids of (row, column) pairs, both (n,) int64."""
-    return np.asarray(row, dtype=np.int64) * _ROW_FACTOR + np.asarray(column, dtype=np.int64)
+    return (np.asarray(row, dtype=np.int64) << _COLUMN_BITS) + np.asarray(column, dtype=np.int64)
 
 
 def split(ids: ArrayLike) -> tuple[Ints, Ints]:
     """Return (row, column) of ids, both (n,) int64."""
     values = np.asarray(ids, dtype=np.int64)
-    return values // _ROW_FACTOR, values % _ROW_FACTOR
+    return values >> _COLUMN_BITS, values & (2**_COLUMN_BITS - 1)
 
 
-def _spans(rows: Ints, first: Ints, last: Ints) -> Ints:
-    """Return the ids of columns first..last of each row, concatenated."""
-    lengths = last - first + 1
+def _stretches(rows: Ints, first: Ints, stop: Ints) -> Ints:
+    """Return the ids of columns first .. stop - 1 of each row, one stretch after another."""
+    lengths = stop - first
     starts = np.cumsum(lengths) - lengths
-    columns = np.arange(lengths.sum()) - np.repeat(starts - first, lengths)
-    return join(np.repeat(rows, lengths), columns)
+    return np.repeat(join(rows, first) - starts, lengths) + np.arange(lengths.sum())
 
 
 def _authalic(phi: Floats) -> Floats:

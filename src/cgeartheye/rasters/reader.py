@@ -214,6 +214,19 @@ def read_values(raster: Raster, window: Window | None = None, *, band: int = 1) 
     return values[0], valid
 
 
+def read_raw(raster: Raster, window: Window, *, band: int = 1) -> NDArray[Any]:
+    """Read a rectangle inside one band as stored, no-data included: half the work of :func:`read_values`.
+
+    Returns: (H, W) of the raster's type.
+
+    Raises:
+        DataError: if its pixels cannot be read there.
+    """
+    with _reading(raster.path, f"around row {window.row_off}, column {window.col_off}"):
+        values: NDArray[Any] = raster.dataset.read(band, window=window)
+    return values
+
+
 def read_overview(raster: Raster, longest_px: int) -> Colours:
     """Read the whole raster as colours, shrunk until its longer side is at most ``longest_px``.
 

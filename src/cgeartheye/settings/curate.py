@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from cgeartheye.settings.base import NOT_IDENTITY, Settings, StageSettings, UserPath
 from cgeartheye.settings.curate_checks import QualitySettings, RegistrationSettings
 from cgeartheye.settings.curate_chips import ChipSettings
+from cgeartheye.settings.curate_draw import DrawSettings
 from cgeartheye.settings.curate_duplicates import DuplicateSettings
 from cgeartheye.settings.curate_embedding import EmbeddingSettings
 from cgeartheye.settings.curate_work import WorkSettings
@@ -41,6 +42,7 @@ _ARCHIVE_ONLY: Final = (
     "regions",
     "hold_out",
     "places",
+    "draw",
     "shares",
     "cell_m",
     "chip_px",
@@ -87,8 +89,9 @@ class ClusterSettings(Settings):
 class CurateSettings(StageSettings):
     """From a catalogue (or plain pictures) to shards of places."""
 
-    source: Literal["archive", "images"] = "archive"
-    """`archive`: georeferenced scenes of a catalogue; `images`: plain pictures in class folders or flat, one date each."""
+    source: Literal["archive", "images", "land"] = "archive"
+    """`archive`: georeferenced scenes of a catalogue; `images`: plain pictures in class folders or flat, one date each; `land`:
+    layers alone - where on any land pictures should be taken or ordered; no picture is read."""
     images: UserPath | None = None
     """Folder of pictures (jpg, png, tif, bmp) for `source: images`; a picture's folder is its label."""
     split: SplitSettings = SplitSettings()
@@ -143,6 +146,8 @@ class CurateSettings(StageSettings):
     max_dates: int = Field(16, ge=1, le=16)
     """Of more dates the best covered ones are kept [ours]."""
 
+    draw: DrawSettings = DrawSettings()
+    """Where places are drawn, how many of each area, and how."""
     chips: ChipSettings = ChipSettings()
     """Where chips lie and which scenes they come from."""
     quality: QualitySettings = QualitySettings()
@@ -175,7 +180,13 @@ class CurateSettings(StageSettings):
                 message = f"`source: images` does not use {', '.join(foreign)}; remove the key, or set `source: archive`"
                 raise ValueError(message)
         elif self.images is not None:
-            message = "`images` is given, but the source is an archive; add `source: images`"
+            message = f"`images` is given, but the source is `{self.source}`; add `source: images`"
+            raise ValueError(message)
+        if self.source == "land" and self.land_cover is None and self.draw.area is None:
+            message = "`source: land` needs `land_cover`, `draw.area`, or both, to know where land is"
+            raise ValueError(message)
+        if self.draw.budgets and self.places is not None:
+            message = "`places` and `draw.budgets` both say how many; remove `places`"
             raise ValueError(message)
         if (self.min_dates or 1) > self.max_dates:
             message = "min_dates is larger than max_dates"

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cgeartheye.curation.candidates import chip_boxes, find_candidates, outside_hold_out, place_centres, read_polygons
+from cgeartheye.curation.archive import begin_archive
+from cgeartheye.curation.candidates import chip_boxes, find_candidates, outside_hold_out, place_centres
+from cgeartheye.curation.layers import read_polygons
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.cells import CellGrid
 from cgeartheye.geometry.crs import footprint
 from cgeartheye.geometry.grid import local_grid
+from cgeartheye.progress import SILENT
 from cgeartheye.rasters.scenes import read_scenes
+from cgeartheye.settings.curate import CurateSettings
 
 
 @settings(max_examples=80, deadline=None)
@@ -45,6 +52,32 @@ def test_chips_lie_inside_the_archive_and_know_their_scenes(archive: Path) -> No
         assert set(numbers) >= {i for i, s in enumerate(scenes) if s.footprint.buffer(-1e-7).intersects(outline)}
     across = [len(numbers) for numbers in found.scenes]
     assert set(across) == {4, 8}  # chips over the seam need both halves of each date
+
+
+def test_budgets_ask_for_quarters(archive: Path, archive_settings: Callable[..., CurateSettings], tmp_path: Path) -> None:
+    west = {"name": "west", "places": 9, "regions": ["West"], "min_quarters": 4}
+    budgets = [west, {"name": "rest", "places": 12}]
+    drawn = begin_archive(archive_settings(draw={"budgets": budgets}), tmp_path, SILENT)
+    cells = pq.read_table(tmp_path / "cells.parquet").to_pandas()
+    assert cells[cells["drawn"]].groupby("budget").size().to_dict() == {"west": 9, "rest": 12}
+    assert (cells["region"].eq("West") == cells["budget"].eq("west")).all()
+    assert drawn.counts["places_drawn"] == 21
+    scenes = read_scenes(archive / "catalog" / "catalog.parquet")
+    assert set(find_candidates(scenes, CellGrid(40), 32.0, 1).n_quarters.tolist()) == {4}
+    spring = [scene for scene in scenes if scene.quarter == 2]
+    assert set(find_candidates(spring, CellGrid(40), 32.0, 1).n_quarters.tolist()) == {1}
+
+
+def test_a_budget_whose_quarters_the_archive_lacks_leaves_nothing(
+    archive: Path, archive_settings: Callable[..., CurateSettings], tmp_path: Path
+) -> None:
+    table = pq.read_table(archive / "catalog" / "catalog.parquet")
+    part = tmp_path / "part" / "catalog.parquet"
+    part.parent.mkdir()
+    pq.write_table(table.filter(pc.equal(table["quarter"], 2)), part)
+    budgets = [{"name": "all", "places": 9, "min_quarters": 2}]
+    with pytest.raises(DataError, match="in enough quarters"):
+        begin_archive(archive_settings(catalog=part.parent, draw={"budgets": budgets}), tmp_path, SILENT)
 
 
 def test_several_places_in_a_cell(archive: Path) -> None:
@@ -91,7 +124,7 @@ def test_hold_out_keeps_a_chips_side_away(archive: Path, side_m: float) -> None:
     scenes = read_scenes(archive / "catalog" / "catalog.parquet")
     found = find_candidates(scenes, CellGrid(40), side_m, 1)
     held = archive / "layers" / "held.geojson"
-    away = outside_hold_out(found, held, side_m)
+    away = outside_hold_out(found.lon, found.lat, held, side_m)
     polygon = gpd.read_file(held).to_crs("EPSG:32650").geometry.iloc[0]
     for lon, lat, kept in zip(found.lon, found.lat, away, strict=True):
         grid = local_grid(lon, lat, gsd_m=1, size_px=int(side_m), crs="EPSG:32650")
@@ -102,10 +135,10 @@ def test_hold_out_keeps_a_chips_side_away(archive: Path, side_m: float) -> None:
 
 def test_polygons_that_say_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.geojson").write_text("{")
-    with pytest.raises(DataError, match="cannot be read as polygons"):
+    with pytest.raises(DataError, match="cannot be read as features"):
         read_polygons(tmp_path / "broken.geojson")
     gpd.GeoDataFrame(geometry=[shapely.Point(0, 0)], crs=4326).to_file(tmp_path / "point.geojson")
     with pytest.raises(DataError, match="holds no polygon"):
         read_polygons(tmp_path / "point.geojson")
-    with pytest.raises(DataError, match="cannot be read as polygons"):
+    with pytest.raises(DataError, match="cannot be read as features"):
         read_polygons(tmp_path / "absent.gpkg")

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from pyproj import Transformer
 
-from cgeartheye.curation.strata import classify, describe_cells
-from cgeartheye.curation.zonal import Cells, class_counts, means
+from cgeartheye.curation.covariates import NO_BIN, classify, describe_cells
+from cgeartheye.curation.layers import Cells
+from cgeartheye.curation.strata import draw_cells
+from cgeartheye.curation.zonal import class_counts, means
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.cells import CellGrid
 from cgeartheye.settings.curate import CurateSettings
@@ -65,12 +67,14 @@ def test_a_layer_coarser_than_the_cells_is_read_under_their_centres(tmp_path: Pa
 
 def test_minority_classes_win_from_their_share_on() -> None:
     classes = ("forest", "water", "wetland", "built-up")
-    shares = np.array(
-        [[0.9, 0, 0, 0.1], [0.91, 0, 0, 0.09], [0.5, 0.25, 0.25, 0], [0.4, 0.4, 0.2, 0], [0, 0, 0, 0], [0.5, 0, 0, 0.5]]
-    )
+    percent = [[90, 0, 0, 10], [91, 0, 0, 9], [50, 25, 25, 0], [40, 40, 20, 0], [0, 0, 0, 0], [50, 0, 0, 50]]
     rules = {"built-up": 0.1, "wetland": 0.25, "water": 0.25}
-    assert classify(shares, classes, rules).tolist() == ["built-up", "forest", "wetland", "water", "none", "built-up"]
-    assert classify(shares, classes, {}).tolist() == ["forest", "forest", "forest", "forest", "none", "forest"]
+
+    def named(minimum: dict[str, float]) -> list[str]:
+        return [(*classes, "none")[number] for number in classify(np.array(percent), classes, minimum)]
+
+    assert named(rules) == ["built-up", "forest", "wetland", "water", "none", "built-up"]
+    assert named({}) == ["forest", "forest", "forest", "forest", "none", "forest"]
 
 
 def test_cells_are_described_by_all_layers(archive_settings: Callable[..., CurateSettings]) -> None:
@@ -78,20 +82,20 @@ def test_cells_are_described_by_all_layers(archive_settings: Callable[..., Curat
     grid = CellGrid(settings.cell_m)
     to_degrees = Transformer.from_crs("EPSG:32650", "EPSG:4326", always_xy=True)
     lon, lat = to_degrees.transform([ORIGIN[0] + 70, ORIGIN[0] + 330], [ORIGIN[1] - 330, ORIGIN[1] - 30])
-    ids = np.sort(grid.ids(lon, lat))
-    south_west, north_east = (int(np.flatnonzero(ids == cell)[0]) for cell in grid.ids(lon, lat))
-    found = describe_cells(Cells(grid, ids), settings)
-    assert (found.region[south_west], found.region[north_east]) == ("West", "East")
-    assert (found.land_cover[south_west], found.land_cover[north_east]) == ("forest", "built-up")
+    cells = Cells(grid, np.sort(grid.ids(lon, lat)))
+    south_west, north_east = (int(np.flatnonzero(cells.ids == cell)[0]) for cell in grid.ids(lon, lat))
+    found = describe_cells(cells, settings)
     assert found.elevation_m[south_west] == pytest.approx(330, abs=25)
-    assert (found.elevation_bin[south_west], found.elevation_bin[north_east]) == ("4", "2")
-    assert found.strata[south_west] == "West/forest/4"
+    keys = draw_cells(cells, found, settings).strata.to_pylist()
+    assert (keys[south_west], keys[north_east]) == ("West/forest/4", "East/built-up/2")
 
 
 def test_without_layers_there_is_one_stratum(archive_settings: Callable[..., CurateSettings]) -> None:
     settings = archive_settings(land_cover=None, elevation=None, regions=None)
-    found = describe_cells(Cells(CellGrid(40), np.array([2**32 * 360_000 + 5])), settings)
-    assert found.strata.tolist() == ["none/none/none"]
+    cells = Cells(CellGrid(40), np.array([2**32 * 360_000 + 5]))
+    found = describe_cells(cells, settings)
+    assert found.elevation_bin.tolist() == [NO_BIN]
+    assert draw_cells(cells, found, settings).strata.to_pylist() == ["none/none/none"]
 
 
 def test_a_wrong_region_column_names_the_right_ones(archive_settings: Callable[..., CurateSettings]) -> None:

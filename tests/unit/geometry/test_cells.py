@@ -131,3 +131,17 @@ def test_a_large_area_is_searched_in_blocks(monkeypatch: pytest.MonkeyPatch) -> 
 def test_impossible_cells_are_refused(cell_m: float) -> None:
     with pytest.raises(ShapeError, match="cell_m"):
         CellGrid(cell_m)
+
+
+def test_areas_everywhere_are_within_6_percent_and_off_by_more_than_1_only_at_the_poles() -> None:
+    rows = np.arange(KM.rows)
+    error = np.abs(KM.row_area_m2(rows) / KM.columns(rows) / 1e6 - 1)
+    assert error.max() <= 0.06
+    south = rows / KM.rows * 180 - 90
+    assert np.flatnonzero(error > 0.01).tolist() == [0, 1, 4, 19_999, 20_002, 20_003]  # six, within 0.05 degrees of the poles
+    assert error[(south >= -60) & (south < 84)].max() <= 1.2e-4  # 0.011 % as known
+
+
+def test_the_grid_between_60_south_and_84_north_has_the_known_number_of_cells() -> None:
+    south = (np.arange(KM.rows) + 0.5) * KM.row_height_deg - 90
+    assert int(KM.columns(np.flatnonzero((south > -60) & (south < 84))).sum()) == 474_239_332

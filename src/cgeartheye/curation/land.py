@@ -1,0 +1,185 @@
+"""`source: land`: a draw over all the cells of an area, up to all land, from layers alone.
+
+The grid is cut into pieces of some hundred thousand cells. Each is described and counted by itself and stored whole; then
+quotas are planned from the sums, and the pieces are read again to find the drawn cells. Which pieces there are, and in
+what order they are made, changes nothing: memory is that of one piece and of the strata.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cgeartheye.curation.candidates import outside_hold_out
+from cgeartheye.curation.covariates import Described, describe_cells
+from cgeartheye.curation.drawing import Block
+from cgeartheye.curation.layers import Cells, read_regions
+from cgeartheye.curation.pieces import Workers
+from cgeartheye.curation.strata import Census, Plan, Stratum, cells_table, count_block, plan_draw, renumber, texts
+from cgeartheye.errors import DataError
+from cgeartheye.files import atomic_path, read_json, write_json
+from cgeartheye.geometry.cells import CellGrid, join
+from cgeartheye.settings.curate import CurateSettings
+from cgeartheye.shards.writer import write_table
+
+ROWS: Final = 128
+"""Rows of cells in a piece [ours]."""
+SECTORS: Final = 5
+"""Pieces side by side around the world [ours]."""
+_CHIP_GSD_M: Final = 0.75
+"""Pixel of the chips that hold-outs are kept away from where none is set: that of the archive this is made for [report]."""
+_STORED: Final = ("region", "land_cover", "shares", "elevation_m", "elevation_bin", "budget", "weight")
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of the grid: rows ``first`` to ``stop - 1``, and in each of them one of ``sectors`` equal parts of its columns."""
+
+    first: int
+    stop: int
+    sector: int = 0
+    sectors: int = 1
+
+    def cells(self, grid: CellGrid, area: Path | None = None) -> Cells:
+        """Return its cells, or those whose centres lie in one of a file's polygons."""
+        rows = np.arange(self.first, self.stop)
+        low, high = (grid.columns(rows) * number // self.sectors for number in (self.sector, self.sector + 1))
+        if area is not None:
+            return Cells(grid, read_regions(area, None, grid).within(rows, low, high))
+        return Cells(grid, np.concatenate([join(r, np.arange(a, b)) for r, a, b in zip(rows, low, high, strict=True)]))
+
+
+def pieces_of(grid: CellGrid, *, rows: int = ROWS, sectors: int = SECTORS) -> list[Piece]:
+    """Return pieces that together hold every cell of the grid once."""
+    return [Piece(r, min(r + rows, grid.rows), s, sectors) for r in range(0, grid.rows, rows) for s in range(sectors)]
+
+
+def draw_land(settings: CurateSettings, out: Path, work: Path, workers: Workers) -> dict[str, Any]:
+    """Draw cells; write ``cells.parquet`` (those drawn), ``strata.parquet`` and ``funnel.json``.
+
+    Returns: what the manifest quotes.
+
+    Raises:
+        DataError: if no cell is land, or fewer places are wanted than there are strata and that is refused.
+    """
+    grid = CellGrid(settings.cell_m)
+    pieces = pieces_of(grid)
+    todo = [(settings, piece, _folder(work, n)) for n, piece in enumerate(pieces) if not _folder(work, n).exists()]
+    workers.run(describe_piece, todo, title="cells", done=len(pieces) - len(todo))
+    folders = [_folder(work, number) for number in range(len(pieces))]
+    plan, n_cells = plan_pieces(folders, settings)
+    budgets = [budget.name for budget in settings.draw.budgets]
+    write_table(out / "strata.parquet", plan.table(budgets))
+    _write_cells(out, folders, plan, settings)
+    counts = {"cells": n_cells, "strata": len(plan.keys), "cells_drawn": int(plan.given.sum())}
+    write_json(out / "funnel.json", {"schema_version": 1, "steps": counts})
+    headline = f"{counts['cells_drawn']:,} of {n_cells:,} cells drawn from {len(plan.keys):,} strata"
+    return {"headline": headline, "factor": plan.quotas.factor, "funnel": counts}
+
+
+def plan_pieces(folders: list[Path], settings: CurateSettings) -> tuple[Plan, int]:
+    """Plan the draw over described pieces, in any order and division; also return the number of their cells.
+
+    Raises:
+        DataError: see :func:`draw_land`.
+    """
+    census = Census(tuple(budget.name for budget in settings.draw.budgets))
+    for folder in folders:
+        strata = _strata_of(folder)
+        if strata:
+            census.add(strata, np.load(folder / "sizes.npy"), np.load(folder / "counts.npy"))
+    if not census.cells:
+        remedy = "check curate.land_cover, curate.land_cover_classes and curate.draw.area"
+        raise DataError("no cell of the area has a class of land cover", where="curate.land_cover", remedy=remedy)
+    order = {stratum: number for number, stratum in enumerate(census.strata)}
+    plan = plan_draw(census, lambda: _blocks(folders, order), settings, CellGrid(settings.cell_m))
+    return plan, sum(census.cells.values())
+
+
+def drawn_ids(folder: Path, plan: Plan) -> Ints:
+    """Return the ids of a piece's drawn cells, ascending."""
+    block = _block(folder, {stratum: number for number, stratum in enumerate(plan.strata)})
+    return np.empty(0, np.int64) if block is None else block.ids[plan.selection.drawn(block)]
+
+
+def describe_piece(settings: CurateSettings, piece: Piece, folder: Path) -> None:
+    """Describe and count the land cells of a piece; ``folder`` appears when all of it is written."""
+    cells = piece.cells(CellGrid(settings.cell_m), settings.draw.area)
+    if settings.hold_out is not None:
+        side_m = settings.chip_px * (settings.gsd_m or _CHIP_GSD_M)
+        cells = cells.take(outside_hold_out(*cells.grid.centres(cells.ids), settings.hold_out, side_m))
+    described = describe_cells(cells, settings)
+    land = described.budget >= 0
+    if settings.land_cover is not None:
+        land &= described.land_cover >= 0
+    if not land.all():
+        cells, described = cells.take(land), described.take(land)
+    block, strata, sizes, counts = count_block(described, cells.ids, settings.seed)
+    arrays = {name: getattr(described, name) for name in _STORED if getattr(described, name) is not None}
+    arrays |= {"ids": block.ids, "stratum": block.stratum.astype(np.int32), "sizes": sizes, "counts": counts.astype(np.int32)}
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, values in arrays.items() if len(cells) else ():
+        np.save(temporary / f"{name}.npy", values)
+    names = {"regions": described.regions, "classes": described.classes, "strata": strata if len(cells) else []}
+    write_json(temporary / "names.json", names)
+    temporary.rename(folder)
+
+
+def _folder(work: Path, number: int) -> Path:
+    return work / "cells" / f"{number:06d}"
+
+
+def _strata_of(folder: Path) -> list[Stratum]:
+    return [Stratum(*parts) for parts in read_json(folder / "names.json")["strata"]]
+
+
+def _blocks(folders: list[Path], order: dict[Stratum, int]) -> Iterator[Block]:
+    return (block for folder in folders if (block := _block(folder, order)) is not None)
+
+
+def _block(folder: Path, order: dict[Stratum, int]) -> Block | None:
+    strata = _strata_of(folder)
+    if not strata:
+        return None
+    number = renumber(strata, order)[np.load(folder / "stratum.npy")]
+    weight = folder / "weight.npy"
+    return Block(np.load(folder / "ids.npy"), number, np.load(weight) if weight.exists() else None)
+
+
+def _described(folder: Path, chosen: NDArray[np.bool_]) -> Described:
+    names = read_json(folder / "names.json")
+    stored: dict[str, Any] = {
+        name: np.load(path, mmap_mode="r")[chosen] if (path := folder / f"{name}.npy").exists() else None for name in _STORED
+    }
+    return Described(regions=tuple(names["regions"]), classes=tuple(names["classes"]), **stored)
+
+
+def _write_cells(out: Path, folders: list[Path], plan: Plan, settings: CurateSettings) -> None:
+    """Write the drawn cells piece by piece, in order of piece; ids ascend within each."""
+    order = {stratum: number for number, stratum in enumerate(plan.strata)}
+    grid = CellGrid(settings.cell_m)
+    with atomic_path(out / "cells.parquet") as temporary:
+        writer: pq.ParquetWriter | None = None
+        for folder in folders:
+            block = _block(folder, order)
+            if block is None or not (chosen := plan.selection.drawn(block)).any():
+                continue
+            cells, drawn = Cells(grid, block.ids[chosen]), np.ones(int(chosen.sum()), bool)
+            strata = texts(plan.keys, block.stratum[chosen])
+            table = cells_table(cells, _described(folder, chosen), strata, drawn, settings)
+            if writer is None:
+                writer = pq.ParquetWriter(temporary, table.schema, compression="zstd")
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
