@@ -116,8 +116,10 @@ class Chips:
         return np.nan_to_num(self._stored[rows], nan=1.0).astype(np.int64)
 
     def _ask(self, keys: list[tuple[int, int]]) -> None:
-        for key in keys:
-            if key not in self._kept and key not in self._coming:
+        wanted = [key for key in keys if key not in self._kept and key not in self._coming]
+        self._reader.expect([row for row, _ in wanted])
+        for key in wanted:
+            if key not in self._coming:
                 self._coming[key] = self._pool.submit(self._decode_or_next, *key)
 
     def _decode_or_next(self, row: int, divisor: int) -> Picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import re
@@ -154,9 +155,10 @@ class ShardReader:
         return tuple(self._checked(row, part) for row, part in zip(rows, parts, strict=True))
 
     def expect(self, rows: Sequence[int]) -> None:
-        """Say that these rows of the index will be read soon; a local disk begins to read them."""
+        """Say that these rows of the index will be read soon; a local disk begins to. Faults are told when they are read."""
         for row in rows:
-            self._source.expect(self._shard(row), *self._bytes(row))
+            with contextlib.suppress(DataError, OSError):
+                self._source.expect(self._shard(row), *self._bytes(row))
 
     def decode(self, i: int, j: int) -> NDArray[np.uint8]:
         """Return date ``j`` of place ``i`` as a picture (H, W, 3) uint8, RGB.
