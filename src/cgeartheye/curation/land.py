@@ -71,11 +71,7 @@ def draw_land(settings: CurateSettings, out: Path, work: Path, workers: Workers)
     Raises:
         DataError: if no cell is land, or fewer places are wanted than there are strata and that is refused.
     """
-    grid = CellGrid(settings.cell_m)
-    pieces = pieces_of(grid)
-    todo = [(settings, piece, _folder(work, n)) for n, piece in enumerate(pieces) if not _folder(work, n).exists()]
-    workers.run(describe_piece, todo, title="cells", done=len(pieces) - len(todo))
-    folders = [_folder(work, number) for number in range(len(pieces))]
+    folders = describe_land(settings, work, workers)
     plan, n_cells = plan_pieces(folders, settings)
     budgets = [budget.name for budget in settings.draw.budgets]
     write_table(out / "strata.parquet", plan.table(budgets))
@@ -84,6 +80,14 @@ def draw_land(settings: CurateSettings, out: Path, work: Path, workers: Workers)
     write_json(out / "funnel.json", {"schema_version": 1, "steps": counts})
     headline = f"{counts['cells_drawn']:,} of {n_cells:,} cells drawn from {len(plan.keys):,} strata"
     return {"headline": headline, "factor": plan.quotas.factor, "funnel": counts}
+
+
+def describe_land(settings: CurateSettings, work: Path, workers: Workers) -> list[Path]:
+    """Describe and count the pieces that are made here; return the folders of all, in order."""
+    pieces = pieces_of(CellGrid(settings.cell_m))
+    folders = [_folder(work, number) for number in range(len(pieces))]
+    workers.run(describe_piece, folders, lambda number: (settings, pieces[number], folders[number]), title="cells")
+    return folders
 
 
 def plan_pieces(folders: list[Path], settings: CurateSettings) -> tuple[Plan, int]:

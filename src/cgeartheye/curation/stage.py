@@ -17,7 +17,7 @@ from cgeartheye.curation.dropping import Dropped, drop_same
 from cgeartheye.curation.embedding import embed_pieces, features_of, level_widths, read_features
 from cgeartheye.curation.exclusion import refuse_footprints
 from cgeartheye.curation.gallery import write_gallery
-from cgeartheye.curation.land import draw_land
+from cgeartheye.curation.land import describe_land, draw_land
 from cgeartheye.curation.parts import Part
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
 from cgeartheye.curation.pieces import Piece, Workers, cut_pieces, gather_pieces, part_path
@@ -135,6 +135,11 @@ def _parts(plan: _Plan, out: Path) -> list[Path]:
 
 
 def _curate_part(settings: CurateSettings, out: Path, workers: Workers, part: Part) -> None:
+    if settings.source == "land":
+        folders = describe_land(settings, work_folder(out), workers)
+        said = f"part {part}: its {len(workers.mine(len(folders)))} of {len(folders)} pieces of land are described"
+        workers.progress.say(f"{said}; the command without --part does the rest")
+        return
     plan = _plan(settings, out, workers.progress)
     _make_pieces(plan, settings, out, workers)
     mine = len(workers.mine(len(plan.tasks)))

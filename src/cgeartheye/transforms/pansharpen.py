@@ -51,7 +51,7 @@ def pansharpen(
     (height, width), (n, low_height, low_width) = pan.shape, bands.shape
     means = (_means(low_height, height, placement.sy, placement.oy), _means(low_width, width, placement.sx, placement.ox))
     share = _both(means, pan_valid.astype(np.float32))
-    low: NDArray[np.float32] = _both(means, np.where(pan_valid, pan, 0).astype(np.float32)) / np.maximum(share, np.float32(1e-6))
+    low = (_both(means, np.where(pan_valid, pan, 0).astype(np.float32)) / np.maximum(share, 1e-6)).astype(np.float32)
     known = bands_valid & (share > 1e-3)
     up = (_cubic(height, low_height, placement.sy, placement.oy), _cubic(width, low_width, placement.sx, placement.ox))
     smooth = _both(up, _filled(low, known))

@@ -171,10 +171,10 @@ def test_nothing_is_sampled_around_excluded_footprints(
     assert 0 < len(names[0]) < len(ShardReader(curate(archive_settings(), tmp_path / "c")))
 
 
-def test_processes_change_nothing(pictures: Path, tmp_path: Path, benchmark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_change_nothing(pictures: Path, tmp_path: Path, benchmark: Path) -> None:
     for number in range(6):
         shutil.copy(pictures / "a" / f"{number:02d}.jpg", pictures / "a" / f"again_{number:02d}.jpg")
-    monkeypatch.setattr("cgeartheye.curation.pictures.PICTURES_PER_PIECE", 5)
-    made = [curate(settings_for(pictures, exclude=[benchmark], workers=n), tmp_path / str(n)) for n in (0, 2)]
+    small = {"piece_places": 1}  # several pieces
+    made = [curate(settings_for(pictures, exclude=[benchmark], workers=n, work=small), tmp_path / str(n)) for n in (0, 2)]
     for name in ("index.parquet", "places.parquet", "rejected.parquet", "shards/000000.tar", "embeddings/000000.npy"):
         assert (made[0] / name).read_bytes() == (made[1] / name).read_bytes()
