@@ -59,7 +59,7 @@ class ClassTally:
         self._codes = dict(codes)
 
     def strip(self, values: NDArray[Any], nodata: float | None, starts: Ints, positions: Ints) -> None:
-        """Add (h, w) pixels, see :class:`Tally`; a comparison and a sum a code, because both are a few instructions for 64 pixels."""
+        """Add (h, w) pixels, see :class:`Tally`; a comparison and a sum a code: both are a few instructions for 64 pixels."""
         inside = positions >= 0
         for top in range(0, len(values), _STRIP_PX):
             part = values[top : top + _STRIP_PX]

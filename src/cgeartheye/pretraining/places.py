@@ -19,8 +19,6 @@ from cgeartheye.shards.reader import ShardReader
 from cgeartheye.shards.sampler import sample_index
 from cgeartheye.transforms.draws import uniforms
 
-CERTAIN: Final = 1.4
-"""Registration peaks this much above the second one are never wrong; below, a shift is unknown rather than large [ours]."""
 _NO_DAY: Final = -(2**40)  # further from any date, and from none, than any gap
 
 
@@ -172,10 +170,9 @@ class Places:
 
 def _sound(table: pa.Table, season: SeasonSettings) -> NDArray[np.bool_]:
     """Return which chips neither lie surely elsewhere nor are saturated, (chips,)."""
-    shift = table["shift_px"].fill_null(0.0).to_numpy()
-    sure = table["shift_confidence"].fill_null(np.inf).to_numpy() >= CERTAIN
+    shift = table["shift_px"].fill_null(0.0).to_numpy()  # null where it is not certain
     saturated = table["q_saturated"].fill_null(0.0).to_numpy()
-    sound: NDArray[np.bool_] = ~((shift > season.max_shift_px) & sure) & ~(saturated > season.max_saturated)
+    sound: NDArray[np.bool_] = ~(shift > season.max_shift_px) & ~(saturated > season.max_saturated)
     return sound
 
 
