@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from cgeartheye.errors import ResourceError
 
 _IN_FLIGHT: Final = 2
 """Tasks handed out ahead of time for each core of the cluster."""
+_ANSWER_S: Final = 10.0
+"""Seconds in which a cluster must take a connection; Ray itself waits for minutes."""
 _RETRIES: Final = 3
 """Times a piece is begun anew when its process or node is lost."""
 
@@ -27,7 +30,10 @@ def connected(address: str) -> Iterator[None]:
         ResourceError: if no cluster answers.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if port.isdecimal():
+            socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         remedy = "start it with `ray start --head`, and give the address that this prints"

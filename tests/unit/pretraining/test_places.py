@@ -66,7 +66,7 @@ def test_dates_that_lie_elsewhere_are_not_paired(shards: Maker, place: Builder) 
     assert partners(places, np.array([1, 2, 3])) == {
         (1, 2),
         (2, 1),
-    }  # the third surely lies elsewhere, of the second nothing is known
+    }  # of the second nothing is known
 
 
 def test_slots_are_what_a_batch_expects(shards: Maker, place: Builder) -> None:
