@@ -49,6 +49,7 @@ def grouped_shares(
     p = len(budgets)
 
     def total(shares: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return (p,) sums of (n,) shares by parent."""
         return np.bincount(parents, weights=shares, minlength=p).astype(np.int64)
 
     low, high = np.zeros(p, np.int64), np.full(p, int(sizes.max(initial=0)) + 1)

@@ -83,6 +83,7 @@ def extract_levels(
     """
 
     def forward(pictures: Tensor) -> list[Features]:
+        """Return every level of (B, 3, H, W) pictures."""
         return backbone.levels(pictures, layers, "all")
 
     found = [

@@ -92,14 +92,14 @@ class _Scaled(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bias: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - torch's own
-        """Return both, scaled."""
+        """Return both, scaled: (D, M) and (D,)."""
         ctx.save_for_backward(weight, bias, gamma)
         scaled = torch._foreach_mul([weight, bias], [gamma[:, None], gamma])
         return scaled[0], scaled[1]
 
     @staticmethod
     def backward(ctx: Any, of_weight: Tensor, of_bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401
-        """Return the gradients of weight, bias and factor."""
+        """Return the gradients of weight (D, M), bias (D,) and factor (D,)."""
         weight, bias, gamma = ctx.saved_tensors
         passed = torch._foreach_mul([of_weight, of_bias], [gamma[:, None], gamma])
         by_row = torch.bmm(of_weight[:, None], weight[:, :, None]).flatten()  # (D,): the product of each pair of rows

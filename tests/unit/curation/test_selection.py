@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cgeartheye.curation.selection import Traits, must_keep, select_places
+from cgeartheye.curation.selection import Selection, Traits, cluster_places, must_keep, select_places
 from cgeartheye.errors import DataError
 from cgeartheye.settings.curate import ClusterSettings
 
@@ -22,9 +22,14 @@ def traits() -> Traits:
     return Traits(strata, np.where(np.arange(300) % 25 == 0, 4, 1))
 
 
+def selected(settings: ClusterSettings) -> Selection:
+    tree = cluster_places(NAMES, features(), [8], settings, combine="jointly", seed=1)
+    return select_places(NAMES, tree, settings, usable=np.ones(300, bool), traits=traits(), seed=1)
+
+
 def test_rules_keep_a_minimum_of_each_stratum_and_all_places_of_many_dates() -> None:
     settings = ClusterSettings(levels=(20, 4), keep_places=60, keep_per_stratum=5, keep_dates=2)
-    kept = select_places(NAMES, features(), settings, seed=1, traits=traits()).kept
+    kept = selected(settings).kept
     assert kept.sum() == 60
     assert kept[::25].all()
     for stratum in range(7):
@@ -34,7 +39,7 @@ def test_rules_keep_a_minimum_of_each_stratum_and_all_places_of_many_dates() -> 
 def test_what_must_be_kept_counts_towards_its_cluster() -> None:
     plain = ClusterSettings(levels=(20, 4), keep_places=60)
     settings = ClusterSettings(levels=(20, 4), keep_places=60, keep_dates=2)
-    one, two = (select_places(NAMES, features(), s, seed=1, traits=traits()) for s in (plain, settings))
+    one, two = (selected(s) for s in (plain, settings))
     assert one.table["places"].to_pylist() == two.table["places"].to_pylist()
     before, after = (np.array(s.table["kept"].to_pylist()) for s in (one, two))
     assert np.abs(before - after).sum() <= 12  # clusters keep their share where the rules do not ask for more
@@ -42,7 +47,7 @@ def test_what_must_be_kept_counts_towards_its_cluster() -> None:
 
 def test_more_places_than_the_budget_may_be_asked_for() -> None:
     settings = ClusterSettings(levels=(20, 4), keep_places=3, keep_dates=2)
-    kept = select_places(NAMES, features(), settings, seed=1, traits=traits()).kept
+    kept = selected(settings).kept
     assert np.flatnonzero(kept).tolist() == list(range(0, 300, 25))
 
 
@@ -58,4 +63,16 @@ def test_places_with_broken_features_are_named() -> None:
     rows = features()
     rows[17, 3] = np.nan
     with pytest.raises(DataError, match=r"1 places .*p17"):
-        select_places(NAMES, rows, ClusterSettings(), seed=0)
+        cluster_places(NAMES, rows, [8], ClusterSettings(), combine="jointly", seed=0)
+
+
+def test_what_is_not_usable_is_not_kept_even_if_a_rule_asks_for_it_and_may_be_taken_out() -> None:
+    settings = ClusterSettings(levels=(20, 4), keep_places=60, keep_dates=2)
+    tree = cluster_places(NAMES, features(), [8], settings, combine="jointly", seed=1)
+    usable = np.arange(300) % 50 != 0
+    whole = select_places(NAMES, tree, settings, usable=usable, traits=traits(), seed=1)
+    assert whole.kept.sum() == 60 and not whole.kept[~usable].any() and whole.kept[25::50].all()
+    left = whole.among(usable)
+    assert np.flatnonzero(usable)[left.order].tolist() == whole.order.tolist()
+    np.testing.assert_array_equal(left.kept, whole.kept[usable])
+    np.testing.assert_array_equal(left.clusters, whole.clusters[usable])

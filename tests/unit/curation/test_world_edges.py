@@ -146,6 +146,7 @@ def cut(root: Path, pieces: tuple[Piece, ...], **more: object) -> Path:
     catalog(CatalogSettings(scenes=(root / "scenes",), workers=1), root / "catalog")
     given = {"catalog": root / "catalog", "cell_m": 120, "chip_px": 96, "gsd_m": 1.0, "workers": 0, "jpeg_quality": 100}
     given["quality"] = {"max_reblur": 1}  # waves of 55 m look like a blur
+    given["duplicates"] = {"enabled": False}  # and like one another
     return curate(CurateSettings.model_validate({**given, **more}), root / "curated")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cgeartheye.curation.selection import select_places
+from cgeartheye.curation.selection import Traits, cluster_places, select_places
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.settings.project import Project, load_project
 
@@ -104,6 +104,10 @@ def test_random_places_get_the_same_training_and_ignore_what_they_look_like() ->
     clusters = random.curate.clusters.model_copy(update={"keep_share": 0.5})
     rng = np.random.default_rng(0)
     names = [f"p{k}" for k in range(40)]
-    kept = [select_places(names, rng.random((40, 3), dtype=np.float32), clusters, seed=0).kept for _ in range(2)]
+    kept = []
+    for _ in range(2):
+        tree = cluster_places(names, rng.random((40, 3), dtype=np.float32), [3], clusters, combine="jointly", seed=0)
+        traits = Traits([None] * 40, np.ones(40, np.int64))
+        kept.append(select_places(names, tree, clusters, usable=np.ones(40, bool), traits=traits, seed=0).kept)
     assert kept[0].sum() == 20
     assert (kept[0] == kept[1]).all()
