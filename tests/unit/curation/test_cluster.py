@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import signal
 import socket
 import subprocess
@@ -31,10 +30,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Two nodes of one core each, started as two users' machines would be; the address that the first one prints."""
     pytest.importorskip("ray", reason="the extra `cluster` is not installed")
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--object-store-memory=80000000", "--block"]
+    command += ["--node-ip-address=127.0.0.1"]  # nobody else's machine may join
     path = os.pathsep.join(filter(None, [*sys.path, str(Path(__file__).parent)]))
     # Ray starts workers 15 steps nicer than itself, which hardly run at all on a busy machine
-    given = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    environment = {**os.environ, **given, "RAY_worker_niceness": "0", "PYTHONPATH": path}
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "PYTHONPATH": path}
     folder = tmp_path_factory.mktemp("ray")
     ports = [
         f"--{name}={port}"
@@ -47,10 +46,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         found = re.search(r"--address='([^']+)'", said)
         assert found, said
         _start_node([*command, f"--address={found[1]}"], folder / "second.log", environment, nodes)
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in given.items():
-                patch.setenv(name, value)
-            yield found[1]
+        yield found[1]
     finally:
         for node in nodes[::-1]:
             with contextlib.suppress(ProcessLookupError):  # the node could not start
