@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +20,7 @@ from cgeartheye.catalog.pairs import Candidate
 from cgeartheye.catalog.search import LeftOut
 from cgeartheye.errors import DataError, ResourceError
 from cgeartheye.files import read_json, write_json
+from cgeartheye.processes import end_with_parent
 from cgeartheye.progress import Advance
 from cgeartheye.rasters.opening import address_of
 from cgeartheye.rasters.scenes import Scene, read_scenes, write_scenes
@@ -72,7 +70,7 @@ Job = tuple[Sequence[Candidate], CatalogSettings, Path, int, Path]
 def _in_processes(jobs: Sequence[Job], workers: int, advance: Advance) -> None:
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
             futures = {pool.submit(_make, *job): len(job[0]) for job in jobs}
             try:
                 for future in as_completed(futures):
@@ -86,18 +84,6 @@ def _in_processes(jobs: Sequence[Job], workers: int, advance: Advance) -> None:
             "a worker process was killed, most often because the memory was full",
             remedy="set fewer catalog.workers and repeat the command; finished pieces are kept",
         ) from error
-
-
-def _end_with_parent() -> None:
-    """Let this worker end when its parent is killed, which otherwise leaves it waiting for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
-
-
-def _watch(sentinel: int) -> None:
-    connection.wait([sentinel])
-    os._exit(1)  # no clean-up: files are whole or absent without it
 
 
 def _make(candidates: Sequence[Candidate], settings: CatalogSettings, folder: Path, number: int, cache: Path) -> None:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -25,6 +22,7 @@ import pyarrow.parquet as pq
 from cgeartheye.curation.parts import Part
 from cgeartheye.errors import InputError, ResourceError
 from cgeartheye.files import read_json, write_json
+from cgeartheye.processes import end_with_parent
 from cgeartheye.progress import Progress
 from cgeartheye.shards.format import INDEX_NAME, INDEX_SCHEMA, SHARD_FOLDER, Place, shard_name
 from cgeartheye.shards.writer import write_index, write_shard, write_table
@@ -128,7 +126,7 @@ class Workers:
             return
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._count, mp_context=context, initializer=_end_with_parent)
+            self._pool = ProcessPoolExecutor(self._count, mp_context=context, initializer=end_with_parent)
         try:
             yield from _in_flight(self._pool, work, todo, limit=_IN_FLIGHT * self._count)
         except BrokenProcessPool as error:
@@ -147,18 +145,6 @@ class Workers:
             self._closing.enter_context(module.connected(address))
             self._run_on_cluster = module.finished_on_cluster
         return self._run_on_cluster
-
-
-def _end_with_parent() -> None:
-    """Let this worker end when its parent is killed, which otherwise leaves it waiting for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
-
-
-def _watch(sentinel: int) -> None:
-    connection.wait([sentinel])
-    os._exit(1)  # no clean-up: files are whole or absent without it
 
 
 def _in_flight(
