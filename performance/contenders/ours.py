@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 
 import torch
 from served import GLOBALS, LOCAL_PX, Turns, Work, begin
@@ -14,6 +15,7 @@ from cgeartheye.pretraining.loop import COLUMNS, Rates, Training, fit
 from cgeartheye.pretraining.objective import Taught
 from cgeartheye.settings.pretrain import PretrainSettings
 from cgeartheye.training.distributed import World
+from cgeartheye.training.runtime import runtime
 
 STEPS = 200_000
 """Length that the schedules are told, as the peers are."""
@@ -95,10 +97,8 @@ def main() -> None:
         }
     )
     takes = TakeTurns(turns, views, training)
-    try:
+    with runtime(threads=1), suppress(FinishedError):
         fit(training, settings, views_at=takes.views_at, after_step=takes.after_step)
-    except FinishedError:
-        return
 
 
 if __name__ == "__main__":

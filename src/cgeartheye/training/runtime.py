@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -12,10 +13,14 @@ from cgeartheye.errors import ResourceError
 
 _FILLING: Any = torch.utils.deterministic  # a module that makes its attribute only when imported
 
+_TRIM_THRESHOLD: Final = -1
+_MMAP_THRESHOLD: Final = -3
+"""Numbers of glibc's ``mallopt``."""
+
 
 @contextmanager
 def runtime(*, threads: int, deterministic: bool = True) -> Iterator[None]:
-    """Run with ``threads`` threads and deterministic algorithms, and restore both afterwards.
+    """Run with ``threads`` threads and deterministic algorithms, and restore both afterwards; freed memory is kept from then on.
 
     "Bit for bit" holds on one machine for one value of ``threads``. On a GPU, operations without a deterministic form warn.
     """
@@ -25,6 +30,7 @@ def runtime(*, threads: int, deterministic: bool = True) -> Iterator[None]:
         torch.is_deterministic_algorithms_warn_only_enabled(),
         _FILLING.fill_uninitialized_memory,
     )
+    keep_freed_memory()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic, warn_only=torch.cuda.is_available())
     _FILLING.fill_uninitialized_memory = False  # a guard against reading it; nothing here does, and it costs 3 %
@@ -34,6 +40,18 @@ def runtime(*, threads: int, deterministic: bool = True) -> Iterator[None]:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1], warn_only=before[2])
         _FILLING.fill_uninitialized_memory = before[3]
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, to the largest it ever held, where the C library is glibc.
+
+    A step makes and drops gigabytes of tensors. glibc returns each of 32 MiB and more to the kernel at once, which hands it
+    back page by page and zeroed: 5 % of the processor time of a step of ViT-S. Elsewhere nothing is changed.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, 2**30)
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def pick_device(name: str) -> torch.device:

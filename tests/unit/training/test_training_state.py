@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import platform
+import resource
 from pathlib import Path
 
 import pytest
@@ -250,6 +252,16 @@ def test_runtime_puts_everything_back() -> None:
         assert torch.are_deterministic_algorithms_enabled()
         raise RuntimeError("inside")
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is kept where the C library is glibc")
+def test_memory_that_a_step_frees_is_not_asked_of_the_kernel_again() -> None:
+    pages = 2**26 * 4 // resource.getpagesize()  # of 256 MiB, more than glibc keeps by itself
+    with runtime(threads=1):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(10):
+            torch.ones(2**26)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 4 * pages  # grown once or twice, not ten times
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
