@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
-
-import torch
 
 from cgeartheye.adaptation.card import model_card
 from cgeartheye.adaptation.legend import Legend
@@ -25,6 +22,7 @@ from cgeartheye.progress import SILENT, Progress
 from cgeartheye.settings.adapt import AdaptSettings
 from cgeartheye.stage import open_stage
 from cgeartheye.tasks.segmentation import TaskCard, quarter_layers, save_task
+from cgeartheye.training.runtime import using_threads
 from cgeartheye.weights.backbone import Backbone
 from cgeartheye.weights.load import load_backbone
 
@@ -49,7 +47,7 @@ def adapt(settings: AdaptSettings, out: Path, *, progress: Progress = SILENT) ->
     if settings.backbone is None:
         raise InputError("no backbone is given", where="adapt.backbone", remedy="give one, or run `pretrain` first")
     spec = str(settings.backbone)
-    with open_stage(out, "adapt", settings, _inputs(settings)) as stage, _threads(settings.threads):
+    with open_stage(out, "adapt", settings, _inputs(settings)) as stage, using_threads(settings.threads):
         if stage.finished:
             return out
         backbone = load_backbone(spec)
@@ -88,16 +86,6 @@ def _inputs(settings: AdaptSettings) -> dict[str, Path]:
     if not spec.startswith("timm:"):
         inputs["backbone"] = Path(spec.removeprefix("hf:"))
     return inputs
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _scores(trained: Mapping[str, Trained], windows: Windows, settings: AdaptSettings) -> dict[str, Any]:

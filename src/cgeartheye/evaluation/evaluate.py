@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from cgeartheye.errors import InputError, ResourceError
+from cgeartheye.errors import InputError
 from cgeartheye.evaluation.classification import Classified, classify
 from cgeartheye.evaluation.describe import Describer
 from cgeartheye.evaluation.finding import find_places
@@ -20,6 +17,7 @@ from cgeartheye.evaluation.table import Row, result_rows, write_results
 from cgeartheye.progress import SILENT, Progress
 from cgeartheye.settings.evaluate import EvaluateSettings
 from cgeartheye.stage import open_stage
+from cgeartheye.training.runtime import pick_device, using_threads
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,8 +43,10 @@ def evaluate(settings: EvaluateSettings, out: Path, *, progress: Progress = SILE
     with open_stage(out, "evaluate", settings, _inputs(settings, backbones)) as stage:
         if stage.finished:
             return out
-        with _threads(settings.threads):
-            networks = know_networks(backbones, untrained=settings.untrained, seed=settings.seed, device=_device(settings.device))
+        with using_threads(settings.threads):
+            networks = know_networks(
+                backbones, untrained=settings.untrained, seed=settings.seed, device=pick_device(settings.device)
+            )
             describer = Describer(networks, settings.readouts, settings.batch, progress)
             rows = _measure(settings, out, describer, progress)
         stage.finish(_summary(rows, networks))
@@ -107,23 +107,6 @@ def _local(spec: str | Path) -> Path | None:
     if isinstance(spec, Path):
         return spec
     return Path(spec.removeprefix("hf:")) if spec.startswith("hf:") else None
-
-
-def _device(name: str) -> torch.device:
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise ResourceError("there is no CUDA device", where="evaluate.device", remedy="set device: cpu")
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _summary(rows: Sequence[Row], networks: Networks) -> Mapping[str, Any]:

@@ -7,10 +7,8 @@ C classes.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -28,8 +26,10 @@ from cgeartheye.geometry.blending import decide
 from cgeartheye.geometry.windows import Superblock, Window, WindowPlan
 from cgeartheye.inference.windowed import BlockSums, block_sums
 from cgeartheye.mapping.source import SceneSource
+from cgeartheye.processes import end_with_parent
 from cgeartheye.progress import Advance, Progress
 from cgeartheye.tasks.segmentation import TaskCard, load_task
+from cgeartheye.training.runtime import using_threads
 
 WORTH_A_PROCESS: Final = 4
 """Fewer missing superblocks are computed without starting processes, each of which takes seconds to load [ours]."""
@@ -106,7 +106,7 @@ class Workers:
             if self.count > 1 and (self._pool is not None or len(missing) >= WORTH_A_PROCESS):
                 self._run_apart(job, missing, advance)
                 return
-            with _one_thread():
+            with using_threads(1):
                 for block in missing:
                     run_block(job, block)
                     advance(1)
@@ -183,14 +183,5 @@ def _model(task: Path, method: str) -> tuple[nn.Module, TaskCard]:
 
 
 def _begin_worker() -> None:
+    end_with_parent()
     torch.set_num_threads(1)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

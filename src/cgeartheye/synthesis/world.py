@@ -16,6 +16,7 @@ from shapely.geometry import box
 
 from cgeartheye.errors import InputError
 from cgeartheye.files import read_json, write_json
+from cgeartheye.processes import end_with_parent
 from cgeartheye.progress import SILENT, Advance, Progress
 from cgeartheye.seeding import stream
 from cgeartheye.settings.world import WorldSettings
@@ -111,7 +112,7 @@ def _render_all(settings: WorldSettings, out: Path, world: World, advance: Advan
     advance(len(QUARTERS) - len(todo))
     if settings.workers > 1 and len(todo) > 1:
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(settings.workers, len(todo)), mp_context=spawn) as pool:
+        with ProcessPoolExecutor(min(settings.workers, len(todo)), mp_context=spawn, initializer=end_with_parent) as pool:
             for future in [pool.submit(_render_alone, settings, out, quarter) for quarter in todo]:
                 future.result()
                 advance(1)

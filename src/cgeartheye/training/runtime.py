@@ -19,27 +19,36 @@ _MMAP_THRESHOLD: Final = -3
 
 
 @contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Compute with ``count`` threads, and with as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def runtime(*, threads: int, deterministic: bool = True) -> Iterator[None]:
     """Run with ``threads`` threads and deterministic algorithms, and restore both afterwards; freed memory is kept from then on.
 
     "Bit for bit" holds on one machine for one value of ``threads``. On a GPU, operations without a deterministic form warn.
     """
     before = (
-        torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
         _FILLING.fill_uninitialized_memory,
     )
     keep_freed_memory()
-    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic, warn_only=torch.cuda.is_available())
     _FILLING.fill_uninitialized_memory = False  # a guard against reading it; nothing here does, and it costs 3 %
     try:
-        yield
+        with using_threads(threads):
+            yield
     finally:
-        torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1], warn_only=before[2])
-        _FILLING.fill_uninitialized_memory = before[3]
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        _FILLING.fill_uninitialized_memory = before[2]
 
 
 def keep_freed_memory() -> None:
