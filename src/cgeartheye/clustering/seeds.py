@@ -25,6 +25,11 @@ MOST_VALUES: Final = 2**30
 LOCAL_FROM: Final = 65
 """Clusters from which steps are local [ours]; with fewer a group would hold almost nothing."""
 
+SEEDS_PER_GROUP: Final = 32
+"""Seeds that a group of rows is due, with more than a thousand clusters [ours]: the cost of a step does not grow with k."""
+SEEDS_AT_ONCE: Final = 4
+"""Seeds that a step chooses at most, and no more than its group is due of those that are missing [ours]."""
+
 _GROUPS_SEEN: Final = 4
 _ROUNDING: Final = 1e-6
 """Squared distances below this share of the largest squared length are rounding of equal rows."""
@@ -111,11 +116,15 @@ def _squared(x: Array, lengths: Array, chosen: NDArray[np.int64] | list[int]) ->
 
 
 class _Local:
-    """Greedy k-means++ in which a step sees the groups of rows around its candidates."""
+    """Greedy k-means++ in which a step sees the groups of rows around its candidates and may choose several of them.
+
+    A product with few candidates spends its time on reading rows, so that steps choose together where a group is due many
+    seeds; each choice counts what the ones before it have gained.
+    """
 
     def __init__(self, x: Array, k: int, random: np.random.Generator) -> None:
         self._random, self._k = random, k
-        centres = small_kmeans(x, round(math.sqrt(k)), random, passes=3)
+        centres = small_kmeans(x, max(round(math.sqrt(k)), k // SEEDS_PER_GROUP), random, passes=3)
         groups = nearest_centre(x, centres)
         self._order = np.argsort(groups, kind="stable")
         self._bounds = np.searchsorted(groups[self._order], np.arange(len(centres) + 1))
@@ -129,37 +138,47 @@ class _Local:
         """Return positions of at most k rows."""
         chosen = [int(self._random.integers(len(self._x)))]
         self._nearest = _squared(self._x, self._lengths, chosen * 2)[0]
-        ends = zip(self._bounds, self._bounds[1:], strict=False)
-        self._left = np.array([self._nearest[a:b].sum(dtype=np.float64) for a, b in ends])
+        self._left = np.array([self._nearest[self._rows(group)].sum(dtype=np.float64) for group in range(len(self._around))])
         tries = 2 + int(math.log(self._k))
-        while len(chosen) < self._k and self._left.sum() > self._zero:
-            shares = self._random.random(tries + 1)
-            group = int(_draw(self._left.cumsum(), shares[:1])[0])
-            chosen.append(self._step(group, shares[1:]))
+        while len(chosen) < self._k and (total := self._left.cumsum())[-1] > self._zero:
+            group = int(_draw(total, self._random.random(1))[0])
+            due = round(self._left[group] / total[-1] * (self._k - len(chosen)))
+            wanted = min(max(due, 1), SEEDS_AT_ONCE)
+            chosen += self._step(group, self._random.random(tries * wanted), wanted)
         found: NDArray[np.int64] = self._order[chosen]
         return found
 
-    def _step(self, group: int, shares: NDArray[np.float64]) -> int:
-        start, end = self._bounds[group], self._bounds[group + 1]
-        tried = start + _draw(self._nearest[start:end].cumsum(dtype=np.float64), shares)
-        found = [(other, *self._nearer(other, tried)) for other in self._around[group]]
-        gains = sum(self._left[other] - sums for other, _, sums in found)
-        best = int(np.argmax(gains))
-        for other, nearest, sums in found:
-            self._nearest[self._bounds[other] : self._bounds[other + 1]] = nearest[:, best]
-            self._left[other] = sums[best]
-        row = int(tried[best])
-        self._left[group] -= self._nearest[row]
-        self._nearest[row] = 0
-        return row
+    def _rows(self, group: int) -> slice:
+        return slice(int(self._bounds[group]), int(self._bounds[group + 1]))
 
-    def _nearer(self, group: int, tried: NDArray[np.int64]) -> tuple[Array, NDArray[np.float64]]:
-        """Return squared distances (m, t) of the group's rows to what is chosen and each candidate, and their sums (t,)."""
-        rows = slice(self._bounds[group], self._bounds[group + 1])
-        far = self._x[rows] @ self._x[tried].T
+    def _step(self, group: int, shares: NDArray[np.float64], wanted: int) -> list[int]:
+        """Draw candidates (t,) in the group and choose at most ``wanted`` of them; return their positions."""
+        own = self._rows(group)
+        tried = own.start + _draw(self._nearest[own].cumsum(dtype=np.float64), shares)
+        seen = [self._rows(other) for other in self._around[group]]
+        rows = np.concatenate([np.arange(part.start, part.stop) for part in seen])
+        far, before = self._nearer(seen, rows, tried), self._nearest[rows]
+        chosen: list[int] = []
+        while len(chosen) < wanted:
+            best = int(far.sum(axis=0, dtype=np.float64).argmin())
+            chosen.append(int(tried[best]))
+            before = far[:, best].copy()
+            before[before <= self._zero] = 0
+            before[rows == chosen[-1]] = 0
+            np.minimum(far, before[:, None], out=far)
+        self._nearest[rows] = before
+        for other, part in zip(self._around[group], seen, strict=True):
+            self._left[other] = self._nearest[part].sum(dtype=np.float64)
+        return chosen
+
+    def _nearer(self, seen: list[slice], rows: NDArray[np.int64], tried: NDArray[np.int64]) -> Array:
+        """Return squared distances (m, t) of the rows of the groups seen to what is chosen and each candidate."""
+        far, start, candidates = np.empty((len(rows), len(tried)), np.float32), 0, self._x[tried].T
+        for part in seen:
+            end = start + part.stop - part.start
+            np.matmul(self._x[part], candidates, out=far[start:end])
+            start = end
         far *= -2
         far += self._lengths[rows, None]
         far += self._lengths[tried]
-        far[far <= self._zero] = 0
-        np.minimum(far, self._nearest[rows, None], out=far)
-        return far, far.sum(axis=0, dtype=np.float64)
+        return np.minimum(far, self._nearest[rows, None], out=far)
