@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from cgeartheye.clustering.neighbours import ALL_UP_TO, CHUNK_ROWS, Groups, Search
+from cgeartheye.clustering.products import PROCESSOR, Products
 from cgeartheye.clustering.rows import Rows, chunks, squared_lengths, squares
 from cgeartheye.clustering.seeds import seed_centroids, seeding_rows
 from cgeartheye.errors import ShapeError
@@ -60,25 +61,25 @@ class Clustering:
         return float(self.distances.sum(dtype=np.float64))
 
 
-def kmeans(rows: Rows, k: int, *, seed: int, max_passes: int = 50) -> Clustering:
+def kmeans(rows: Rows, k: int, *, seed: int, max_passes: int = 50, products: Products = PROCESSOR) -> Clustering:
     """Cluster ``rows`` (n, d) float32 or float16 into at most ``k`` clusters, none of them empty.
 
     Memory is that of k d numbers of float64, 20 k d of float32 while seeding (2**30 at most where k d is large), one chunk,
-    and 24 bytes a row.
+    and 24 bytes a row. ``products`` says where products of matrices are made.
 
     Raises:
         ShapeError: if ``rows`` is not (n, d) with n, d >= 1, or k < 1.
         DataError: if a value is not finite; the first such rows are named.
     """
     passes = 0
-    for passes, state in enumerate(lloyd(rows, k, seed=seed, max_passes=max_passes)):  # noqa: B007 (the last one is wanted)
+    for passes, state in enumerate(lloyd(rows, k, seed=seed, max_passes=max_passes, products=products)):  # noqa: B007 (the last one is wanted)
         pass
     return state.clustering(passes)
 
 
-def lloyd(rows: Rows, k: int, *, seed: int, max_passes: int = 50) -> Iterator[Lloyd]:
+def lloyd(rows: Rows, k: int, *, seed: int, max_passes: int = 50, products: Products = PROCESSOR) -> Iterator[Lloyd]:
     """Yield the state of ``kmeans`` after seeding and after each pass: one object, which goes on."""
-    state, before, passes, last = seeded(rows, k, seed=seed), np.inf, 0, False
+    state, before, passes, last = _seeded(rows, k, seed, products), np.inf, 0, False
     yield state
     while passes < max_passes:
         inertia = state.inertia
@@ -95,9 +96,9 @@ def lloyd(rows: Rows, k: int, *, seed: int, max_passes: int = 50) -> Iterator[Ll
 class Lloyd:
     """The state of a k-means between passes."""
 
-    def __init__(self, rows: Rows, centroids: NDArray[np.float32], lengths: NDArray[np.float32], *, seed: int) -> None:
+    def __init__(self, rows: Rows, lengths: NDArray[np.float32], centroids: NDArray[np.float32], groups: Groups) -> None:
         self._rows, self._lengths = rows, lengths
-        self._groups = Groups(centroids, seed=seed)
+        self._groups = groups
         self.centroids = centroids
         self._sums = np.zeros(centroids.shape)
         self._counts = np.zeros(len(centroids), np.int64)
@@ -164,23 +165,26 @@ class Lloyd:
         self._counts -= np.bincount(before[leaving], minlength=len(self._counts))
 
 
-def seeded(rows: Rows, k: int, *, seed: int) -> Lloyd:
+def _seeded(rows: Rows, k: int, seed: int, products: Products) -> Lloyd:
     """Return the state after seeding and the first assignment; errors as ``kmeans``."""
     if len(rows.shape) != 2 or 0 in rows.shape or k < 1:
         message = f"expected (n, d) rows and k >= 1, got {rows.shape} and {k}"
         raise ShapeError(message)
     lengths = squared_lengths(rows)
     some = seeding_rows(rows, k, seed=seed)
-    state = Lloyd(some, seed_centroids(some, k, seed=seed), squares(some), seed=seed)
+    seeds = seed_centroids(some, k, seed=seed, products=products)
+    state = Lloyd(some, squares(some), seeds, Groups(seeds, seed=seed, products=products))
     for number in range(FIRST_PASSES):
         state.assign()
         state.move(overshoot=OVERSHOOT if number + 1 < FIRST_PASSES else 0)
-    state = Lloyd(rows, state.centroids, lengths, seed=seed)
+    state = Lloyd(rows, lengths, state.centroids, Groups(state.centroids, seed=seed, products=products))
     state.assign()
     return state
 
 
-def assign(rows: Rows, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def assign(
+    rows: Rows, centroids: NDArray[np.float32], *, products: Products = PROCESSOR
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return each row's nearest centroid (n,) int32 and its squared distance (n,) float32 >= 0; ties to the smaller number.
 
     Every row is compared with every centroid.
@@ -188,15 +192,12 @@ def assign(rows: Rows, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32
     Args:
         rows: (n, d).
         centroids: (k, d).
+        products: where products of matrices are made.
     """
     labels = np.empty(len(rows), np.int32)
     distances = np.empty(len(rows), np.float32)
-    lengths = squares(centroids)
+    held = products.centroids(centroids)
     for chunk, x in chunks(rows, CHUNK_ROWS):
-        scores = x @ centroids.T
-        scores *= -2
-        scores += lengths
-        nearest = scores.argmin(axis=1)
-        labels[chunk] = nearest
-        distances[chunk] = np.maximum(scores[np.arange(len(x)), nearest] + squares(x), 0)
+        labels[chunk], scores = products.nearest(products.hold(x), held)
+        distances[chunk] = np.maximum(scores + squares(x), 0)
     return labels, distances

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from cgeartheye.clustering.products import PROCESSOR, Products
 from cgeartheye.clustering.rows import Rows, distinct, squares
 from cgeartheye.seeding import derive, splitmix64, stream
 
@@ -25,12 +26,13 @@ MOST_VALUES: Final = 2**30
 LOCAL_FROM: Final = 65
 """Clusters from which steps are local [ours]; with fewer a group would hold almost nothing."""
 
-SEEDS_PER_GROUP: Final = 32
-"""Seeds that a group of rows is due, with more than a thousand clusters [ours]: the cost of a step does not grow with k."""
-SEEDS_AT_ONCE: Final = 4
+ROWS_PER_GROUP: Final = 640
+"""Rows of a group, where more than a thousand clusters would make larger ones [ours]: the cost of a step does not grow with k."""
+SEEDS_AT_ONCE: Final = 2
 """Seeds that a step chooses at most, and no more than its group is due of those that are missing [ours]."""
 
 _GROUPS_SEEN: Final = 4
+_COMPARED_ROWS: Final = 16_384
 _ROUNDING: Final = 1e-6
 """Squared distances below this share of the largest squared length are rounding of equal rows."""
 
@@ -43,7 +45,7 @@ def seeding_rows(rows: Rows, k: int, *, seed: int) -> Array:
     return np.asarray(rows[_subset(len(rows), each * k, seed)], np.float32)
 
 
-def seed_centroids(x: Array, k: int, *, seed: int) -> Array:
+def seed_centroids(x: Array, k: int, *, seed: int, products: Products = PROCESSOR) -> Array:
     """Choose at most ``k`` distinct rows of ``x`` (n, d) by greedy k-means++.
 
     Each step draws 2 + ln k candidates with a chance proportional to their squared distance from what is chosen, and
@@ -51,18 +53,16 @@ def seed_centroids(x: Array, k: int, *, seed: int) -> Array:
 
     Returns: (k', d) float32, k' <= min(k, number of distinct rows).
     """
-    random = stream(seed, "k-means++", len(x), k)
-    chosen = _greedy(x, k, random) if k < LOCAL_FROM else _Local(x, k, random).choose()
-    return distinct(x[chosen])
+    return distinct(x[_chosen(x, k, stream(seed, "k-means++", len(x), k), products)])
 
 
-def small_kmeans(x: Array, k: int, random: np.random.Generator, passes: int = 5) -> Array:
+def small_kmeans(x: Array, k: int, random: np.random.Generator, products: Products, *, passes: int = 5) -> Array:
     """Return the centres of at most ``k`` rough groups of ``x`` (n, d), by a few passes over 20 k of the rows."""
     some = np.sort(random.permutation(len(x))[: ROWS_PER_SEED * k])
     part = x[some]
-    centres = part[_greedy(part, k, random)]
+    centres = part[_chosen(part, k, random, products)]
     for _ in range(passes):
-        labels = nearest_centre(part, centres)
+        labels = nearest_centre(part, centres, products)
         order = np.argsort(labels, kind="stable")
         starts = np.unique(labels[order], return_index=True)[1]
         counts = np.diff(np.append(starts, len(order)))
@@ -70,12 +70,13 @@ def small_kmeans(x: Array, k: int, random: np.random.Generator, passes: int = 5)
     return centres
 
 
-def nearest_centre(x: Array, centres: Array) -> NDArray[np.int64]:
+def nearest_centre(x: Array, centres: Array, products: Products) -> NDArray[np.int64]:
     """Return the nearest of ``centres`` (m, d) for each row of ``x`` (n, d)."""
-    scores = x @ centres.T
-    scores *= -2
-    scores += squares(centres)
-    return np.asarray(scores.argmin(axis=1))
+    nearest, held = np.empty(len(x), np.int64), products.centroids(centres)
+    for start in range(0, len(x), _COMPARED_ROWS):
+        some = slice(start, start + _COMPARED_ROWS)
+        nearest[some] = products.nearest(products.hold(x[some]), held)[0]
+    return nearest
 
 
 def _subset(n: int, wanted: int, seed: int) -> NDArray[np.int64]:
@@ -84,6 +85,11 @@ def _subset(n: int, wanted: int, seed: int) -> NDArray[np.int64]:
         return np.arange(n)
     hashes = splitmix64(np.arange(n, dtype=np.uint64) ^ np.uint64(derive(seed, "k-means subset")))
     return np.sort(np.argpartition(hashes, wanted)[:wanted])
+
+
+def _chosen(x: Array, k: int, random: np.random.Generator, products: Products) -> NDArray[np.int64]:
+    """Return positions of at most k rows of ``x`` (n, d)."""
+    return np.array(_greedy(x, k, random)) if k < LOCAL_FROM else _Local(x, k, random, products).choose()
 
 
 def _greedy(x: Array, k: int, random: np.random.Generator) -> list[int]:
@@ -122,14 +128,14 @@ class _Local:
     seeds; each choice counts what the ones before it have gained.
     """
 
-    def __init__(self, x: Array, k: int, random: np.random.Generator) -> None:
-        self._random, self._k = random, k
-        centres = small_kmeans(x, max(round(math.sqrt(k)), k // SEEDS_PER_GROUP), random, passes=3)
-        groups = nearest_centre(x, centres)
+    def __init__(self, x: Array, k: int, random: np.random.Generator, products: Products) -> None:
+        self._random, self._k, self._products = random, k, products
+        centres = small_kmeans(x, max(round(math.sqrt(k)), len(x) // ROWS_PER_GROUP), random, products, passes=3)
+        groups = nearest_centre(x, centres, products)
         self._order = np.argsort(groups, kind="stable")
         self._bounds = np.searchsorted(groups[self._order], np.arange(len(centres) + 1))
         self._x = x[self._order]
-        self._lengths = squares(self._x)
+        self._held, self._lengths = products.hold(self._x), squares(self._x)
         self._zero = _ROUNDING * float(self._lengths.max(initial=0))
         apart = squares(centres)[None] - 2 * (centres @ centres.T)
         self._around = np.argsort(apart, axis=1, kind="stable")[:, :_GROUPS_SEEN]
@@ -173,12 +179,9 @@ class _Local:
 
     def _nearer(self, seen: list[slice], rows: NDArray[np.int64], tried: NDArray[np.int64]) -> Array:
         """Return squared distances (m, t) of the rows of the groups seen to what is chosen and each candidate."""
-        far, start, candidates = np.empty((len(rows), len(tried)), np.float32), 0, self._x[tried].T
-        for part in seen:
-            end = start + part.stop - part.start
-            np.matmul(self._x[part], candidates, out=far[start:end])
-            start = end
+        far = np.concatenate([self._products.dots(self._held, part, tried) for part in seen])
         far *= -2
         far += self._lengths[rows, None]
         far += self._lengths[tried]
-        return np.minimum(far, self._nearest[rows, None], out=far)
+        np.minimum(far, self._nearest[rows, None], out=far)
+        return far
