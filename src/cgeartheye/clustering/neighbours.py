@@ -32,6 +32,8 @@ ALL_BELOW: Final = 65
 ALL_UP_TO: Final = 4_096
 """Centroids up to which a clustering is finished by comparing every row with all of them [ours]: one pass more for one
 result that is a k-means to the letter; with 200,000 centroids that pass would take hours."""
+CENTRES_COMPARED: Final = 256
+"""Centres of groups up to which a new row is compared with all [ours]; beyond, they are searched in groups of their own."""
 SWEEPS: Final = 3
 """Times that a row may move on to a neighbour of what it was nearest to, when centroids are new [ours]."""
 
@@ -51,11 +53,20 @@ class Groups:
         """(k,) group of each centroid."""
         self.centres: Array = centres[present]
         """(G, d)."""
+        self._search = None
+        if len(self.centres) > CENTRES_COMPARED:
+            self._search = Search(self.centres, Groups(self.centres, seed=seed, products=products))
 
     @property
     def chunk_rows(self) -> int:
         """Rows read at once."""
         return max(CHUNK_ROWS, ROWS_PER_GROUP * len(self.centres))
+
+    def start(self, x: Array) -> NDArray[np.integer]:
+        """Return the group (n,) of nearest centre for each row of ``x`` (n, d), or of a near one where there are many."""
+        if self._search is None:
+            return nearest_centre(x, self.centres, self.products)
+        return self._search.chunk(x, self._search.chunk(x, None)[0])[0]
 
     def candidates(self, centroids: Array) -> list[NDArray[np.int64]]:
         """Return for each group which centroids, in increasing order, its rows are compared with."""
@@ -87,7 +98,7 @@ class Search:
             x: (n, d).
             before: (n,) the centroids that rows were nearest to; None: rows start at the group of nearest centre.
         """
-        groups = nearest_centre(x, self._groups.centres, self._products) if before is None else self._groups.of[before]
+        groups = self._groups.start(x) if before is None else self._groups.of[before]
         order = np.argsort(groups, kind="stable")
         bounds = np.searchsorted(groups[order], np.arange(len(self._candidates) + 1))
         labels, scores, held = np.empty(len(x), np.int32), np.empty(len(x), np.float32), self._products.hold(x)
