@@ -71,9 +71,7 @@ def kmeans(rows: Rows, k: int, *, seed: int, max_passes: int = 50, products: Pro
         ShapeError: if ``rows`` is not (n, d) with n, d >= 1, or k < 1.
         DataError: if a value is not finite; the first such rows are named.
     """
-    passes = 0
-    for passes, state in enumerate(lloyd(rows, k, seed=seed, max_passes=max_passes, products=products)):  # noqa: B007 (the last one is wanted)
-        pass
+    *_, (passes, state) = enumerate(lloyd(rows, k, seed=seed, max_passes=max_passes, products=products))
     return state.clustering(passes)
 
 
@@ -83,7 +81,7 @@ def lloyd(rows: Rows, k: int, *, seed: int, max_passes: int = 50, products: Prod
     yield state
     while passes < max_passes:
         inertia = state.inertia
-        settled = inertia == 0 or (before - inertia <= GAIN * before and not state.empty)
+        settled = inertia == 0 or (passes > 0 and before - inertia <= GAIN * before and not state.empty)
         if settled and last:
             return
         last = settled or passes + 1 == max_passes

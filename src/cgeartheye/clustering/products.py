@@ -45,7 +45,9 @@ class Products(Protocol):
         """
 
 
-class _Centroids(NamedTuple):
+class Centroids(NamedTuple):
+    """Centroids (k, d) with their squared lengths (k,)."""
+
     values: Array
     lengths: Array
 
@@ -57,16 +59,16 @@ class Processor:
         """Return the table (n, d) as it is."""
         return x
 
-    def centroids(self, x: Array, /) -> _Centroids:
+    def centroids(self, x: Array, /) -> Centroids:
         """Return centroids (k, d) with their squared lengths."""
-        return _Centroids(x, squares(x))
+        return Centroids(x, squares(x))
 
     def dots(self, held: Array, part: slice, at: Positions, /) -> Array:
         """Return products (m, t) as :meth:`Products.dots` says."""
         return np.asarray(held[part] @ held[at].T)
 
     def nearest(
-        self, held: Array, centroids: _Centroids, rows: Positions | None = None, tried: Positions | None = None, /
+        self, held: Array, centroids: Centroids, rows: Positions | None = None, tried: Positions | None = None, /
     ) -> tuple[Positions, Array]:
         """Return positions (m,) and scores (m,) as :meth:`Products.nearest` says."""
         values, lengths = centroids if tried is None else (centroids.values[tried], centroids.lengths[tried])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from cgeartheye.clustering.kmeans import assign, kmeans
+from cgeartheye.clustering.kmeans import assign, kmeans, lloyd
 from cgeartheye.clustering.on_device import TorchProducts
-from cgeartheye.clustering.products import PROCESSOR, Products
+from cgeartheye.clustering.products import PROCESSOR, Array, Centroids, Positions, Processor, Products
 from cgeartheye.clustering.tree import build_tree
 
 ON_TORCH = TorchProducts(torch.device("cpu"))
@@ -51,6 +51,30 @@ def test_torch_gives_the_labels_of_numpy() -> None:
     labels, distances = assign(rows.astype(np.float16), ours.centroids, products=ON_TORCH)
     assert labels.tolist() == assign(rows.astype(np.float16), ours.centroids)[0].tolist()
     assert (distances >= 0).all()
+
+
+class Counting(Processor):
+    """Counts rows that are compared with all of k centroids."""
+
+    def __init__(self, k: int) -> None:
+        self.k, self.rows = k, 0
+
+    def nearest(
+        self, held: Array, centroids: Centroids, rows: Positions | None = None, tried: Positions | None = None, /
+    ) -> tuple[Positions, Array]:
+        self.rows += len(held) if tried is None and len(centroids.values) == self.k else 0
+        return super().nearest(held, centroids, rows, tried)
+
+
+def test_rows_are_compared_with_all_centroids_at_the_end_alone() -> None:
+    rows, counting = rows_of(20_000, 12, 300), Counting(200)
+    states = lloyd(rows, 200, seed=0, products=counting)
+    for _ in range(4):
+        next(states)
+    assert counting.rows == 0
+    assert sum(1 for _ in states) > 1
+    assert counting.rows % len(rows) == 0
+    assert len(rows) <= counting.rows <= 3 * len(rows)
 
 
 def test_clustering_on_the_processor_loads_no_torch() -> None:
