@@ -77,7 +77,7 @@ def kmeans(rows: Rows, k: int, *, seed: int, max_passes: int = 50, products: Pro
 
 def lloyd(rows: Rows, k: int, *, seed: int, max_passes: int = 50, products: Products = PROCESSOR) -> Iterator[Lloyd]:
     """Yield the state of ``kmeans`` after seeding and after each pass: one object, which goes on."""
-    state, before, passes, last = _seeded(rows, k, seed, products), np.inf, 0, False
+    state, before, passes, last, overshoot = _seeded(rows, k, seed, products), np.inf, 0, False, OVERSHOOT
     yield state
     while passes < max_passes:
         inertia = state.inertia
@@ -85,7 +85,8 @@ def lloyd(rows: Rows, k: int, *, seed: int, max_passes: int = 50, products: Prod
         if settled and last:
             return
         last = settled or passes + 1 == max_passes
-        state.move(overshoot=0 if last else OVERSHOOT)
+        overshoot = 0 if last else overshoot  # from here on to the end: otherwise the pass after it always gains
+        state.move(overshoot=overshoot)
         state.assign(complete=last and k <= ALL_UP_TO)
         before, passes = inertia, passes + 1
         yield state
