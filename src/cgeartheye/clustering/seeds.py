@@ -138,6 +138,7 @@ class _Local:
         self._held, self._lengths = products.hold(self._x), squares(self._x)
         self._zero = _ROUNDING * float(self._lengths.max(initial=0))
         apart = squares(centres)[None] - 2 * (centres @ centres.T)
+        np.fill_diagonal(apart, -np.inf)  # a group sees itself, whatever rounding says
         self._around = np.argsort(apart, axis=1, kind="stable")[:, :_GROUPS_SEEN]
 
     def choose(self) -> NDArray[np.int64]:
@@ -167,6 +168,8 @@ class _Local:
         chosen: list[int] = []
         while len(chosen) < wanted:
             best = int(far.sum(axis=0, dtype=np.float64).argmin())
+            if not before[rows == tried[best]].any():
+                break  # what is left of the candidates are rows like those chosen
             chosen.append(int(tried[best]))
             before = far[:, best].copy()
             before[before <= self._zero] = 0

@@ -217,3 +217,11 @@ def test_many_small_groups_of_centroids_still_find_the_nearest(monkeypatch: pyte
     exact = assign(rows, found.centroids)[0]
     assert (found.labels != exact).mean() < 2e-2
     assert (assign_near(rows, found.centroids, seed=1)[0] != exact).mean() < 5e-2
+
+
+@pytest.mark.parametrize("k", [80, 119])
+def test_seeds_are_as_many_as_asked_for_and_differ_where_few_rows_do(k: int) -> None:
+    some = np.random.default_rng(4).normal(size=(120, 6)).astype(np.float32)
+    rows = np.repeat(some, np.where(np.arange(120) % 10 == 0, 60, 2), axis=0)
+    for seed in range(5):
+        assert len(np.unique(seed_centroids(rows, k, seed=seed), axis=0)) == k
