@@ -11,7 +11,8 @@ seconds; to that of faiss' SuperKMeans, at most 1/8 of its seconds; of a tree 10
 selected, at least 1.15 times the effective concepts (exponential of the entropy of true concepts) of ssl-data-curation with
 ten rounds of resampling, at no more than 1/4 of its seconds. Selections of all trees are made by our code.
 
-``--extrapolate`` measures the first level at two sizes from files instead, and prints hours, memory and disk for 16 million rows.
+``--extrapolate`` measures the first level at two sizes from files instead, and prints hours, memory and disk for 16 million rows;
+for eight GPUs it does arithmetic with rates that are assumed.
 """
 
 from __future__ import annotations
@@ -160,13 +161,15 @@ def main() -> None:
     parser.add_argument("--ssl-python", default=sys.executable, help="a Python with torch and scikit-learn")
     parser.add_argument("--ssl-seeds", type=int, help="of its tree, where fewer than of ours")
     parser.add_argument("--extrapolate", action="store_true")
+    parser.add_argument("--sizes", type=int, nargs=2, default=[80_000, 320_000], help="of --extrapolate, multiples of 20,000")
     arguments = parser.parse_args()
-    print(f"a matrix product makes {gemm_rate():.0f} GFLOP/s, {decode_rate():.0f} JPEGs of 512 px are decoded a CPU second")
+    gflops = gemm_rate()
+    print(f"a matrix product makes {gflops:.0f} GFLOP/s, {decode_rate():.0f} JPEGs of 512 px are decoded a CPU second")
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         if arguments.extrapolate:
-            extrapolate(folder)
+            extrapolate(folder, tuple(arguments.sizes), gflops)
         else:
             compare(folder, arguments)
 

@@ -16,13 +16,18 @@ from typing import Any
 import numpy as np
 from contenders.kmeans_data import make_rows
 
-from cgeartheye.clustering.kmeans import kmeans
-from cgeartheye.clustering.seeds import MOST_VALUES
-from cgeartheye.clustering.tree import build_tree
+from cgeartheye.clustering import neighbours, seeds
+from cgeartheye.clustering.kmeans import FIRST_PASSES, kmeans
+from cgeartheye.clustering.tree import RESAMPLED_ROWS, build_tree
 from cgeartheye.curation.row_files import RowFiles
 
 WIDTH, PLACES, PER_LEAF, ROUNDS = 1024, 16_000_000, 80, 10
-SIZES, MEMORY_SIZES, BLOCK = (20_000, 80_000), (40_000, 160_000), 20_000
+MEMORY_SIZES, BLOCK = (40_000, 160_000), 20_000
+PASSES = 15
+"""Of one k-means, as measured; taken for the first level of 16 million rows."""
+GPUS, GPU_FLOPS, BUS, HOST, STEP_S = 8, 60e12, 25e9, 2e9, 3e-4
+"""Rates that are assumed, not measured: float32 products a second and GPU, bytes a second over a GPU's bus, bytes of rows that
+a process reads and widens a second, and seconds of a step of seeding, which is a few small products and a copy back."""
 
 
 def child(name: str, folder: Path, n: int, k: int) -> dict[str, Any]:
@@ -54,22 +59,53 @@ def measure(name: str, folder: Path, n: int, k: int) -> dict[str, float]:
     return {"cpu_s": time.process_time() - start, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def extrapolate(folder: Path) -> None:
+def products(n: int, k: int) -> tuple[float, float, int]:
+    """Return FLOP, bytes of float32 rows that are read, and steps of seeding of the first level, by formula."""
+    seen = k * min(seeds.ROWS_PER_SEED, max(4, seeds.MOST_VALUES // (k * WIDTH)))
+    parts = max(round(math.sqrt(k)), seen // seeds.ROWS_PER_GROUP)
+    groups = max(round(math.sqrt(k)), k // neighbours.CENTROIDS_PER_GROUP)
+    tried = 2 * k / groups  # a group's own centroids and about as many beside it
+    seeding = seen * parts + k * (4 * seen / parts) * (2 + int(math.log(k))) + FIRST_PASSES * seen * tried
+    first = n * (4 * math.sqrt(groups) + tried)
+    kept = min(n, RESAMPLED_ROWS * k)
+    pairs = (1 + ROUNDS) * (seeding + first) + PASSES * (n + ROUNDS * kept) * tried + ROUNDS * n * tried
+    read = (1 + PASSES + ROUNDS) * n + ROUNDS * PASSES * kept
+    return 2 * WIDTH * pairs, 4.0 * WIDTH * read, (1 + ROUNDS) * k // seeds.SEEDS_AT_ONCE
+
+
+def tell_arithmetic(gflops: float) -> None:
+    """Print what the first level of 16 million rows asks for, at the rate of this processor and on eight GPUs."""
+    flop, read, steps = products(PLACES, PLACES // PER_LEAF)
+    print(f"arithmetic for the first level, {PASSES} passes, {ROUNDS} rounds: {flop:.1e} FLOP, {read / 1e12:.1f} TB of rows read")
+    print(f"  at the {gflops:.0f} GFLOP/s of this run {flop / gflops / 1e9 / 3600:.1f} CPU hours of products alone")
+    parts = {
+        "products": flop / GPUS / GPU_FLOPS,
+        "bus": read / GPUS / BUS,
+        "reading and widening": read / GPUS / HOST,
+        "steps of seeding, one after another": steps * STEP_S,
+    }
+    told = ", ".join(f"{name} {seconds / 60:.1f} min" for name, seconds in parts.items())
+    print(f"  {GPUS} GPUs, a part of the rows each, AT ASSUMED RATES, NOTHING OF IT WAS RUN: {told};", end="")
+    print(f" together {sum(parts.values()) / 3600:.1f} hours")
+
+
+def extrapolate(folder: Path, sizes: tuple[int, int], gflops: float) -> None:
     """Print memory at n and 4 n, and CPU hours, memory and disk for 16 million rows with their exponent."""
-    write(folder, max(MEMORY_SIZES))
+    tell_arithmetic(gflops)
+    write(folder, max(*MEMORY_SIZES, *sizes))
     small, large = (child("flat", folder, n, 500)["peak_mb"] for n in MEMORY_SIZES)
     print(
         f"peak memory, k = 500, {MEMORY_SIZES[0]:,} and {MEMORY_SIZES[1]:,} rows of {WIDTH}: {small:.0f} and {large:.0f} MB",
         end="",
     )
     print(f", ratio {large / small:.3f} (bar 1.05)")
-    spent = [child("tree", folder, n, n // PER_LEAF)["cpu_s"] for n in SIZES]
-    exponent = math.log(spent[1] / spent[0]) / math.log(SIZES[1] / SIZES[0])
-    hours = spent[1] * (PLACES / SIZES[1]) ** exponent / 3600
-    print(f"{PER_LEAF} rows a leaf, {ROUNDS} rounds: {spent[0]:.1f} and {spent[1]:.1f} CPU s for {SIZES[0]:,} and {SIZES[1]:,}")
+    spent = [child("tree", folder, n, n // PER_LEAF)["cpu_s"] for n in sizes]
+    exponent = math.log(spent[1] / spent[0]) / math.log(sizes[1] / sizes[0])
+    hours = spent[1] * (PLACES / sizes[1]) ** exponent / 3600
+    print(f"{PER_LEAF} rows a leaf, {ROUNDS} rounds: {spent[0]:.1f} and {spent[1]:.1f} CPU s for {sizes[0]:,} and {sizes[1]:,}")
     print(f"  exponent {exponent:.2f}; {PLACES:,} rows: {hours:.1f} CPU hours, {hours / 2:.1f} hours at best on two cores")
     k = PLACES // PER_LEAF
-    seeding, clusters = 2 * 4 * MOST_VALUES, k * WIDTH * (8 + 3 * 4)
+    seeding, clusters = 2 * 4 * seeds.MOST_VALUES, k * WIDTH * (8 + 3 * 4)
     print(f"  memory by formula: seeding {seeding / 1e9:.1f} GB, centroids and sums {clusters / 1e9:.1f} GB,", end="")
     print(f" rows' labels {24 * PLACES / 1e9:.1f} GB; disk {2 * PLACES * WIDTH / 1e9:.1f} GB")
 

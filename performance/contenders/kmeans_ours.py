@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from cgeartheye.clustering.kmeans import GAIN as OUR_GAIN
-from cgeartheye.clustering.kmeans import seeded
+from cgeartheye.clustering.kmeans import lloyd
 from cgeartheye.clustering.tree import build_tree
 
 CHUNK, GAIN, ROWS_PER_SEED = 16_384, 2e-4, 20
@@ -67,16 +66,9 @@ def greedy(x: Array, k: int, random: np.random.Generator) -> Array:
 
 
 def ours(x: Array, k: int, seed: int) -> Iterator[float]:
-    """The passes of ``kmeans``, one by one."""
-    state, before = seeded(x, k, seed=seed), math.inf
-    while True:
+    """The passes of ``kmeans``, one by one: sums to the means of the clusters that a pass leaves."""
+    for state in lloyd(x, k, seed=seed):
         yield state.inertia
-        settled = math.isfinite(before) and before - state.inertia <= OUR_GAIN * before
-        if settled and state.complete:
-            return
-        before = state.inertia
-        state.move()
-        state.assign(complete=settled)
 
 
 def curve(inertias: Iterator[float]) -> list[tuple[float, float]]:

@@ -1,15 +1,18 @@
 """k-means by matrix products: greedy k-means++ seeding, then Lloyd passes over fixed chunks.
 
 A pass compares each row with the neighbours of its centroid alone (``neighbours.py``) and adds to the sums only what
-changed cluster; when passes gain no more, one compares every row with all centroids, and passes go on if that gains.
+changed cluster. Centroids move beyond the means of their rows, for the next pass would carry most of them on in the same
+direction. When passes gain no more, one from the means themselves compares every row with all centroids, and passes go on
+if that gains.
 Chunks have a fixed number of rows and their sums are added in order, so that labels, centroids and inertia come out bit
 for bit equal with any number of threads. Rows are read chunk by chunk and need not fit into memory.
 
-Source: Lloyd 1982.
+Source: Lloyd 1982; moving on beyond the means is successive over-relaxation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,12 +21,17 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from cgeartheye.clustering.neighbours import ALL_UP_TO, CHUNK_ROWS, Groups, Search
+from cgeartheye.clustering.products import PROCESSOR, Products
 from cgeartheye.clustering.rows import Rows, chunks, squared_lengths, squares
 from cgeartheye.clustering.seeds import seed_centroids, seeding_rows
 from cgeartheye.errors import ShapeError
 
 GAIN: Final = 1e-4
 """Passes stop when one lowers the inertia by a smaller share [ours]."""
+
+OVERSHOOT: Final = 0.8
+"""How far a centroid moves on beyond its mean, as a share of the way there [ours]: it saves half of the passes. Below 1 the
+sum of squared distances to centroids falls in every pass all the same: each ends nearer to its mean than it was."""
 
 FIRST_PASSES: Final = 5
 """Passes over the rows of seeding, a tenth of all or less, before all rows are looked at [ours]: they save three of those."""
@@ -53,49 +61,56 @@ class Clustering:
         return float(self.distances.sum(dtype=np.float64))
 
 
-def kmeans(rows: Rows, k: int, *, seed: int, max_passes: int = 50) -> Clustering:
+def kmeans(rows: Rows, k: int, *, seed: int, max_passes: int = 50, products: Products = PROCESSOR) -> Clustering:
     """Cluster ``rows`` (n, d) float32 or float16 into at most ``k`` clusters, none of them empty.
 
     Memory is that of k d numbers of float64, 20 k d of float32 while seeding (2**30 at most where k d is large), one chunk,
-    and 24 bytes a row.
+    and 24 bytes a row. ``products`` says where products of matrices are made.
 
     Raises:
         ShapeError: if ``rows`` is not (n, d) with n, d >= 1, or k < 1.
         DataError: if a value is not finite; the first such rows are named.
     """
-    before, passes, finishing = np.inf, 0, k <= ALL_UP_TO
-    state = seeded(rows, k, seed=seed)
-    while passes < max_passes:
-        settled = before - state.inertia <= GAIN * before and not state.empty if passes else state.inertia == 0
-        if settled and (state.complete or not finishing):
-            break
-        before = state.inertia
-        state.move()
-        state.assign(complete=settled)
-        passes += 1
-    if finishing and not state.complete:
-        state.assign(complete=True)
+    *_, (passes, state) = enumerate(lloyd(rows, k, seed=seed, max_passes=max_passes, products=products))
     return state.clustering(passes)
+
+
+def lloyd(rows: Rows, k: int, *, seed: int, max_passes: int = 50, products: Products = PROCESSOR) -> Iterator[Lloyd]:
+    """Yield the state of ``kmeans`` after seeding and after each pass: one object, which goes on."""
+    state, before, passes, last, overshoot = _seeded(rows, k, seed, products), np.inf, 0, False, OVERSHOOT
+    yield state
+    while passes < max_passes:
+        inertia = state.inertia
+        settled = inertia == 0 or (passes > 0 and before - inertia <= GAIN * before and not state.empty)
+        if settled and last:
+            return
+        last = settled or passes + 1 == max_passes
+        overshoot = 0 if last else overshoot  # from here on to the end: otherwise the pass after it always gains
+        state.move(overshoot=overshoot)
+        state.assign(complete=last and k <= ALL_UP_TO)
+        before, passes = inertia, passes + 1
+        yield state
 
 
 class Lloyd:
     """The state of a k-means between passes."""
 
-    def __init__(self, rows: Rows, centroids: NDArray[np.float32], lengths: NDArray[np.float32], *, seed: int) -> None:
+    def __init__(self, rows: Rows, lengths: NDArray[np.float32], centroids: NDArray[np.float32], groups: Groups) -> None:
         self._rows, self._lengths = rows, lengths
-        self._groups = Groups(centroids, seed=seed)
+        self._groups = groups
         self.centroids = centroids
         self._sums = np.zeros(centroids.shape)
         self._counts = np.zeros(len(centroids), np.int64)
         self._labels = np.full(len(rows), -1, np.int32)
         self._distances = np.empty(len(rows), np.float32)
-        self.complete = False
-        """Whether the last assignment compared every row with every centroid."""
 
     @property
     def inertia(self) -> float:
-        """Sum of squared distances."""
-        return float(self._distances.sum(dtype=np.float64))
+        """Sum of squared distances to the means of clusters, which is that to the centroids less what moving there gains."""
+        full = self._counts > 0
+        apart = self._sums[full] / self._counts[full, None] - self.centroids[full]
+        gained = np.einsum("kd,kd,k->", apart, apart, self._counts[full])
+        return max(0.0, float(self._distances.sum(dtype=np.float64) - gained))
 
     @property
     def empty(self) -> int:
@@ -105,7 +120,6 @@ class Lloyd:
     def assign(self, *, complete: bool = False) -> None:
         """Compare every row with the neighbours of its centroid, or with all; keep the sums of clusters up to date."""
         search = Search(self.centroids, self._groups)
-        self.complete = complete or len(self._groups.centres) == 1
         for chunk, x in chunks(self._rows, self._groups.chunk_rows):
             before = self._labels[chunk]
             labels, scores = search.all(x) if complete else search.chunk(x, None if before[0] < 0 else before)
@@ -114,11 +128,13 @@ class Lloyd:
             self._labels[chunk] = labels
             self._distances[chunk] = np.maximum(scores + self._lengths[chunk], 0)
 
-    def move(self) -> None:
-        """Move centroids to the means of their rows, and those without rows to the worst served rows that differ."""
+    def move(self, *, overshoot: float = 0) -> None:
+        """Move centroids to the means of their rows and beyond, and those without rows to the worst served rows that differ."""
         full = self._counts > 0
+        means = self._sums[full] / self._counts[full, None]
+        means += overshoot * (means - self.centroids[full])
         self.centroids = self.centroids.copy()
-        self.centroids[full] = (self._sums[full] / self._counts[full, None]).astype(np.float32)
+        self.centroids[full] = means
         empty = np.flatnonzero(~full)
         if not empty.size:
             return
@@ -148,23 +164,26 @@ class Lloyd:
         self._counts -= np.bincount(before[leaving], minlength=len(self._counts))
 
 
-def seeded(rows: Rows, k: int, *, seed: int) -> Lloyd:
+def _seeded(rows: Rows, k: int, seed: int, products: Products) -> Lloyd:
     """Return the state after seeding and the first assignment; errors as ``kmeans``."""
     if len(rows.shape) != 2 or 0 in rows.shape or k < 1:
         message = f"expected (n, d) rows and k >= 1, got {rows.shape} and {k}"
         raise ShapeError(message)
     lengths = squared_lengths(rows)
     some = seeding_rows(rows, k, seed=seed)
-    state = Lloyd(some, seed_centroids(some, k, seed=seed), squares(some), seed=seed)
-    for _ in range(FIRST_PASSES):
+    seeds = seed_centroids(some, k, seed=seed, products=products)
+    state = Lloyd(some, squares(some), seeds, Groups(seeds, seed=seed, products=products))
+    for number in range(FIRST_PASSES):
         state.assign()
-        state.move()
-    state = Lloyd(rows, state.centroids, lengths, seed=seed)
+        state.move(overshoot=OVERSHOOT if number + 1 < FIRST_PASSES else 0)
+    state = Lloyd(rows, lengths, state.centroids, Groups(state.centroids, seed=seed, products=products))
     state.assign()
     return state
 
 
-def assign(rows: Rows, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def assign(
+    rows: Rows, centroids: NDArray[np.float32], *, products: Products = PROCESSOR
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Return each row's nearest centroid (n,) int32 and its squared distance (n,) float32 >= 0; ties to the smaller number.
 
     Every row is compared with every centroid.
@@ -172,15 +191,12 @@ def assign(rows: Rows, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int32
     Args:
         rows: (n, d).
         centroids: (k, d).
+        products: where products of matrices are made.
     """
     labels = np.empty(len(rows), np.int32)
     distances = np.empty(len(rows), np.float32)
-    lengths = squares(centroids)
+    held = products.centroids(centroids)
     for chunk, x in chunks(rows, CHUNK_ROWS):
-        scores = x @ centroids.T
-        scores *= -2
-        scores += lengths
-        nearest = scores.argmin(axis=1)
-        labels[chunk] = nearest
-        distances[chunk] = np.maximum(scores[np.arange(len(x)), nearest] + squares(x), 0)
+        labels[chunk], scores = products.nearest(products.hold(x), held)
+        distances[chunk] = np.maximum(scores + squares(x), 0)
     return labels, distances

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from cgeartheye.clustering.products import PROCESSOR, Products
 from cgeartheye.clustering.rows import Rows, distinct, squares
 from cgeartheye.seeding import derive, splitmix64, stream
 
@@ -25,7 +26,13 @@ MOST_VALUES: Final = 2**30
 LOCAL_FROM: Final = 65
 """Clusters from which steps are local [ours]; with fewer a group would hold almost nothing."""
 
+ROWS_PER_GROUP: Final = 640
+"""Rows of a group, where more than a thousand clusters would make larger ones [ours]: the cost of a step does not grow with k."""
+SEEDS_AT_ONCE: Final = 2
+"""Seeds that a step chooses at most, and no more than its group is due of those that are missing [ours]."""
+
 _GROUPS_SEEN: Final = 4
+_COMPARED_ROWS: Final = 16_384
 _ROUNDING: Final = 1e-6
 """Squared distances below this share of the largest squared length are rounding of equal rows."""
 
@@ -38,7 +45,7 @@ def seeding_rows(rows: Rows, k: int, *, seed: int) -> Array:
     return np.asarray(rows[_subset(len(rows), each * k, seed)], np.float32)
 
 
-def seed_centroids(x: Array, k: int, *, seed: int) -> Array:
+def seed_centroids(x: Array, k: int, *, seed: int, products: Products = PROCESSOR) -> Array:
     """Choose at most ``k`` distinct rows of ``x`` (n, d) by greedy k-means++.
 
     Each step draws 2 + ln k candidates with a chance proportional to their squared distance from what is chosen, and
@@ -46,18 +53,16 @@ def seed_centroids(x: Array, k: int, *, seed: int) -> Array:
 
     Returns: (k', d) float32, k' <= min(k, number of distinct rows).
     """
-    random = stream(seed, "k-means++", len(x), k)
-    chosen = _greedy(x, k, random) if k < LOCAL_FROM else _Local(x, k, random).choose()
-    return distinct(x[chosen])
+    return distinct(x[_chosen(x, k, stream(seed, "k-means++", len(x), k), products)])
 
 
-def small_kmeans(x: Array, k: int, random: np.random.Generator, passes: int = 5) -> Array:
+def small_kmeans(x: Array, k: int, random: np.random.Generator, products: Products, *, passes: int = 5) -> Array:
     """Return the centres of at most ``k`` rough groups of ``x`` (n, d), by a few passes over 20 k of the rows."""
     some = np.sort(random.permutation(len(x))[: ROWS_PER_SEED * k])
     part = x[some]
-    centres = part[_greedy(part, k, random)]
+    centres = part[_chosen(part, k, random, products)]
     for _ in range(passes):
-        labels = nearest_centre(part, centres)
+        labels = nearest_centre(part, centres, products)
         order = np.argsort(labels, kind="stable")
         starts = np.unique(labels[order], return_index=True)[1]
         counts = np.diff(np.append(starts, len(order)))
@@ -65,12 +70,13 @@ def small_kmeans(x: Array, k: int, random: np.random.Generator, passes: int = 5)
     return centres
 
 
-def nearest_centre(x: Array, centres: Array) -> NDArray[np.int64]:
+def nearest_centre(x: Array, centres: Array, products: Products) -> NDArray[np.int64]:
     """Return the nearest of ``centres`` (m, d) for each row of ``x`` (n, d)."""
-    scores = x @ centres.T
-    scores *= -2
-    scores += squares(centres)
-    return np.asarray(scores.argmin(axis=1))
+    nearest, held = np.empty(len(x), np.int64), products.centroids(centres)
+    for start in range(0, len(x), _COMPARED_ROWS):
+        some = slice(start, start + _COMPARED_ROWS)
+        nearest[some] = products.nearest(products.hold(x[some]), held)[0]
+    return nearest
 
 
 def _subset(n: int, wanted: int, seed: int) -> NDArray[np.int64]:
@@ -79,6 +85,11 @@ def _subset(n: int, wanted: int, seed: int) -> NDArray[np.int64]:
         return np.arange(n)
     hashes = splitmix64(np.arange(n, dtype=np.uint64) ^ np.uint64(derive(seed, "k-means subset")))
     return np.sort(np.argpartition(hashes, wanted)[:wanted])
+
+
+def _chosen(x: Array, k: int, random: np.random.Generator, products: Products) -> NDArray[np.int64]:
+    """Return positions of at most k rows of ``x`` (n, d)."""
+    return np.array(_greedy(x, k, random)) if k < LOCAL_FROM else _Local(x, k, random, products).choose()
 
 
 def _greedy(x: Array, k: int, random: np.random.Generator) -> list[int]:
@@ -111,55 +122,69 @@ def _squared(x: Array, lengths: Array, chosen: NDArray[np.int64] | list[int]) ->
 
 
 class _Local:
-    """Greedy k-means++ in which a step sees the groups of rows around its candidates."""
+    """Greedy k-means++ in which a step sees the groups of rows around its candidates and may choose several of them.
 
-    def __init__(self, x: Array, k: int, random: np.random.Generator) -> None:
-        self._random, self._k = random, k
-        centres = small_kmeans(x, round(math.sqrt(k)), random, passes=3)
-        groups = nearest_centre(x, centres)
+    A product with few candidates spends its time on reading rows, so that steps choose together where a group is due many
+    seeds; each choice counts what the ones before it have gained.
+    """
+
+    def __init__(self, x: Array, k: int, random: np.random.Generator, products: Products) -> None:
+        self._random, self._k, self._products = random, k, products
+        centres = small_kmeans(x, max(round(math.sqrt(k)), len(x) // ROWS_PER_GROUP), random, products, passes=3)
+        groups = nearest_centre(x, centres, products)
         self._order = np.argsort(groups, kind="stable")
         self._bounds = np.searchsorted(groups[self._order], np.arange(len(centres) + 1))
         self._x = x[self._order]
-        self._lengths = squares(self._x)
+        self._held, self._lengths = products.hold(self._x), squares(self._x)
         self._zero = _ROUNDING * float(self._lengths.max(initial=0))
         apart = squares(centres)[None] - 2 * (centres @ centres.T)
+        np.fill_diagonal(apart, -np.inf)  # a group sees itself, whatever rounding says
         self._around = np.argsort(apart, axis=1, kind="stable")[:, :_GROUPS_SEEN]
 
     def choose(self) -> NDArray[np.int64]:
         """Return positions of at most k rows."""
         chosen = [int(self._random.integers(len(self._x)))]
         self._nearest = _squared(self._x, self._lengths, chosen * 2)[0]
-        ends = zip(self._bounds, self._bounds[1:], strict=False)
-        self._left = np.array([self._nearest[a:b].sum(dtype=np.float64) for a, b in ends])
+        self._left = np.array([self._nearest[self._rows(group)].sum(dtype=np.float64) for group in range(len(self._around))])
         tries = 2 + int(math.log(self._k))
-        while len(chosen) < self._k and self._left.sum() > self._zero:
-            shares = self._random.random(tries + 1)
-            group = int(_draw(self._left.cumsum(), shares[:1])[0])
-            chosen.append(self._step(group, shares[1:]))
+        while len(chosen) < self._k and (total := self._left.cumsum())[-1] > self._zero:
+            group = int(_draw(total, self._random.random(1))[0])
+            due = round(self._left[group] / total[-1] * (self._k - len(chosen)))
+            wanted = min(max(due, 1), SEEDS_AT_ONCE)
+            chosen += self._step(group, self._random.random(tries * wanted), wanted)
         found: NDArray[np.int64] = self._order[chosen]
         return found
 
-    def _step(self, group: int, shares: NDArray[np.float64]) -> int:
-        start, end = self._bounds[group], self._bounds[group + 1]
-        tried = start + _draw(self._nearest[start:end].cumsum(dtype=np.float64), shares)
-        found = [(other, *self._nearer(other, tried)) for other in self._around[group]]
-        gains = sum(self._left[other] - sums for other, _, sums in found)
-        best = int(np.argmax(gains))
-        for other, nearest, sums in found:
-            self._nearest[self._bounds[other] : self._bounds[other + 1]] = nearest[:, best]
-            self._left[other] = sums[best]
-        row = int(tried[best])
-        self._left[group] -= self._nearest[row]
-        self._nearest[row] = 0
-        return row
+    def _rows(self, group: int) -> slice:
+        return slice(int(self._bounds[group]), int(self._bounds[group + 1]))
 
-    def _nearer(self, group: int, tried: NDArray[np.int64]) -> tuple[Array, NDArray[np.float64]]:
-        """Return squared distances (m, t) of the group's rows to what is chosen and each candidate, and their sums (t,)."""
-        rows = slice(self._bounds[group], self._bounds[group + 1])
-        far = self._x[rows] @ self._x[tried].T
+    def _step(self, group: int, shares: NDArray[np.float64], wanted: int) -> list[int]:
+        """Draw candidates (t,) in the group and choose at most ``wanted`` of them; return their positions."""
+        own = self._rows(group)
+        tried = own.start + _draw(self._nearest[own].cumsum(dtype=np.float64), shares)
+        seen = [self._rows(other) for other in self._around[group]]
+        rows = np.concatenate([np.arange(part.start, part.stop) for part in seen])
+        far, before = self._nearer(seen, rows, tried), self._nearest[rows]
+        chosen: list[int] = []
+        while len(chosen) < wanted:
+            best = int(far.sum(axis=0, dtype=np.float64).argmin())
+            if not before[rows == tried[best]].any():
+                break  # what is left of the candidates are rows like those chosen
+            chosen.append(int(tried[best]))
+            before = far[:, best].copy()
+            before[before <= self._zero] = 0
+            before[rows == chosen[-1]] = 0
+            np.minimum(far, before[:, None], out=far)
+        self._nearest[rows] = before
+        for other, part in zip(self._around[group], seen, strict=True):
+            self._left[other] = self._nearest[part].sum(dtype=np.float64)
+        return chosen
+
+    def _nearer(self, seen: list[slice], rows: NDArray[np.int64], tried: NDArray[np.int64]) -> Array:
+        """Return squared distances (m, t) of the rows of the groups seen to what is chosen and each candidate."""
+        far = np.concatenate([self._products.dots(self._held, part, tried) for part in seen])
         far *= -2
         far += self._lengths[rows, None]
         far += self._lengths[tried]
-        far[far <= self._zero] = 0
         np.minimum(far, self._nearest[rows, None], out=far)
-        return far, far.sum(axis=0, dtype=np.float64)
+        return far

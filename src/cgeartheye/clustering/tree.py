@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cgeartheye.clustering.kmeans import Clustering, assign, kmeans
 from cgeartheye.clustering.neighbours import ALL_UP_TO, assign_near
+from cgeartheye.clustering.products import PROCESSOR, Products
 from cgeartheye.clustering.rows import Picked, Rows
 from cgeartheye.errors import ShapeError
 from cgeartheye.seeding import derive
@@ -25,7 +26,8 @@ PLACES_PER_LEAF: Final = 80
 LEVEL_RATIO: Final = 10
 """Clusters of a level for one of the next coarser level when the levels are not given [arXiv 2405.15613: 10 to 20]."""
 RESAMPLED_ROWS: Final = 15
-"""Rows nearest to a centroid that a round keeps, at most half the mean size of a cluster [arXiv 2405.15613]."""
+"""Rows nearest to a centroid that a round keeps [arXiv 2405.15613], at most a quarter of the mean size of a cluster [ours]: half
+of it, as is published for upper levels, leaves one cluster with half of a level's nodes."""
 
 _MERGED_ROWS: Final = 2**22
 
@@ -52,8 +54,10 @@ def default_levels(n: int) -> tuple[int, ...]:
     return tuple(levels)
 
 
-def build_tree(rows: Rows, levels: tuple[int, ...], *, seed: int, rounds: int) -> Tree:
+def build_tree(rows: Rows, levels: tuple[int, ...], *, seed: int, rounds: int, products: Products = PROCESSOR) -> Tree:
     """Cluster ``rows`` (n, d) into ``levels`` (fine to coarse) with ``rounds`` of resampling at each level.
+
+    ``products`` says where products of matrices are made.
 
     Raises:
         ShapeError: if there is no level.
@@ -65,24 +69,26 @@ def build_tree(rows: Rows, levels: tuple[int, ...], *, seed: int, rounds: int) -
     labels, centroids = [], []
     below: Rows = rows
     for number, k in enumerate(levels):
-        level = _cluster(below, k, derive(seed, "tree level", number), rounds)
+        level = _cluster(below, k, derive(seed, "tree level", number), rounds, products)
         labels.append(level.labels)
         centroids.append(level.centroids)
         below = level.centroids
     return Tree(tuple(labels), tuple(centroids))
 
 
-def _cluster(rows: Rows, k: int, seed: int, rounds: int) -> Clustering:
-    found = kmeans(rows, k, seed=seed)
-    kept = min(RESAMPLED_ROWS, len(rows) // (2 * len(found.centroids)))
+def _cluster(rows: Rows, k: int, seed: int, rounds: int, products: Products) -> Clustering:
+    found = kmeans(rows, k, seed=seed, products=products)
+    kept = min(RESAMPLED_ROWS, len(rows) // (4 * len(found.centroids)))
     if kept < 1 or len(found.centroids) < 2:
         return found
     for number in range(rounds):
         near = nearest_rows(found.labels, found.distances, kept)
-        again = kmeans(Picked(rows, near), k, seed=derive(seed, "resample", number))
+        again = kmeans(Picked(rows, near), k, seed=derive(seed, "resample", number), products=products)
         last = number + 1 == rounds and len(again.centroids) <= ALL_UP_TO
-        near_seed = derive(seed, "assign", number)
-        labels, distances = assign(rows, again.centroids) if last else assign_near(rows, again.centroids, seed=near_seed)
+        if last:
+            labels, distances = assign(rows, again.centroids, products=products)
+        else:
+            labels, distances = assign_near(rows, again.centroids, seed=derive(seed, "assign", number), products=products)
         used, compact = np.unique(labels, return_inverse=True)
         found = Clustering(again.centroids[used], compact.astype(np.int32), distances, again.passes)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from cgeartheye.clustering.balance import select_balanced
 from cgeartheye.clustering.in_turn import cluster_in_turn
+from cgeartheye.clustering.products import PROCESSOR, Products
 from cgeartheye.clustering.rows import NotFiniteError, Rows
 from cgeartheye.clustering.tree import PLACES_PER_LEAF, Tree, build_tree, default_levels
 from cgeartheye.errors import DataError, InputError
@@ -72,12 +74,14 @@ def cluster_places(
 
     Raises:
         InputError: if the tree has not as many levels as there are descriptions to take in turn.
+        ResourceError: if a GPU is asked for and there is none.
         DataError: if a place has features that are not finite; the first such places are named.
     """
     try:
         if combine == "jointly":
             levels = settings.levels or default_levels(len(features))
-            return build_tree(features, levels, seed=seed, rounds=settings.resample_rounds)
+            products = _products(settings.device)
+            return build_tree(features, levels, seed=seed, rounds=settings.resample_rounds, products=products)
         return _in_turn(features, blocks, settings, seed=seed)
     except NotFiniteError as error:
         some = ", ".join(names[row] for row in error.rows[:5])
@@ -98,7 +102,18 @@ def _in_turn(features: Rows, blocks: Sequence[int], settings: ClusterSettings, *
     ends = np.cumsum([0, *blocks])
     whole = features[0 : len(features)]
     taken = [whole[:, a:b] for a, b in pairwise(ends)]
-    return cluster_in_turn(taken, levels, seed=seed, rounds=settings.resample_rounds)
+    products = _products(settings.device)
+    return cluster_in_turn(taken, levels, seed=seed, rounds=settings.resample_rounds, products=products)
+
+
+def _products(device: str) -> Products:
+    if device == "cpu":
+        return PROCESSOR
+    # loaded by name, so that clustering on the processor never loads torch
+    found = importlib.import_module("cgeartheye.training.runtime").pick_device(device)
+    module = importlib.import_module("cgeartheye.clustering.on_device")
+    products: Products = PROCESSOR if found.type == "cpu" else module.TorchProducts(found)
+    return products
 
 
 def select_places(

@@ -78,6 +78,10 @@ class ClusterSettings(Settings):
     """Places with at least so many dates are all kept, even beyond the budget, e.g. 2 for all multi-season places; none: no
     such rule [ours]."""
 
+    device: Literal["auto", "cpu", "cuda"] = Field("cpu", json_schema_extra=NOT_IDENTITY)
+    """Where products of matrices are made; `auto` takes a GPU if there is one. Both agree to rounding, not to the bit, so that
+    clusters, and what is kept, differ a little; hence the default [ours]."""
+
     @model_validator(mode="after")
     def _levels_shrink(self) -> Self:
         if any(n < 1 for n in self.levels) or any(b >= a for a, b in zip(self.levels, self.levels[1:], strict=False)):

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from cgeartheye.clustering.kmeans import assign, kmeans
+from cgeartheye.clustering.kmeans import assign, kmeans, lloyd
 from cgeartheye.clustering.neighbours import CHUNK_ROWS, assign_near
 from cgeartheye.clustering.rows import Picked
+from cgeartheye.clustering.seeds import seed_centroids
 from cgeartheye.errors import DataError, ShapeError
 
 
@@ -165,3 +166,62 @@ def test_mapped_files_and_picked_rows_give_what_arrays_give(tmp_path: Path) -> N
     some = np.arange(5, 1900, 3)
     three, four = kmeans(half[some], 70, seed=3), kmeans(Picked(mapped, some), 70, seed=3)
     assert three.labels.tobytes() == four.labels.tobytes()
+
+
+def test_inertia_between_passes_is_that_to_the_means_of_clusters() -> None:
+    rows, _ = blobs(3000, 90, 12, spread=0.5)
+    for state in lloyd(rows, 70, seed=0, max_passes=3):
+        labels = state.clustering(0).labels
+        means = np.stack([rows[labels == label].mean(axis=0, dtype=float) for label in range(labels.max() + 1)])
+        assert state.inertia == pytest.approx(((rows - means[labels]) ** 2).sum(), rel=1e-5)
+
+
+def test_moving_beyond_means_saves_passes_and_costs_no_inertia(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(1).normal(size=(6000, 16)).astype(np.float32)
+    beyond = [kmeans(rows, 90, seed=s, max_passes=200) for s in range(4)]
+    monkeypatch.setattr(sys.modules["cgeartheye.clustering.kmeans"], "OVERSHOOT", 0)
+    plain = [kmeans(rows, 90, seed=s, max_passes=200) for s in range(4)]
+    assert sum(one.passes for one in beyond) < 0.8 * sum(one.passes for one in plain)
+    assert sum(one.inertia for one in beyond) < 1.002 * sum(one.inertia for one in plain)
+
+
+def greedy_by_the_book(x: np.ndarray, k: int, random: np.random.Generator) -> np.ndarray:
+    """Return greedy k-means++ seeds (k, d), comparing every candidate with every row."""
+    chosen = [int(random.integers(len(x)))]
+    nearest = ((x - x[chosen[0]]) ** 2).sum(axis=1)
+    while len(chosen) < k:
+        tried = random.choice(len(x), 2 + int(np.log(k)), p=nearest / nearest.sum())
+        both = np.minimum(((x[None] - x[tried, None]) ** 2).sum(axis=2), nearest)
+        best = int(both.sum(axis=1).argmin())
+        chosen.append(int(tried[best]))
+        nearest = both[best]
+    return x[chosen]
+
+
+@pytest.mark.parametrize("rows_per_group", [640, 150])
+def test_seeds_are_as_good_as_those_of_the_textbook(monkeypatch: pytest.MonkeyPatch, rows_per_group: int) -> None:
+    monkeypatch.setattr(sys.modules["cgeartheye.clustering.seeds"], "ROWS_PER_GROUP", rows_per_group)
+    rows, _ = blobs(3000, 200, 12, spread=0.4)
+    random = np.random.default_rng(0)
+    ours = [assign(rows, seed_centroids(rows, 150, seed=s))[1].sum(dtype=float) for s in range(3)]
+    theirs = [assign(rows, greedy_by_the_book(rows, 150, random))[1].sum(dtype=float) for _ in range(3)]
+    assert np.mean(ours) < 1.05 * np.mean(theirs)
+
+
+@pytest.mark.usefixtures("never_all")
+def test_many_small_groups_of_centroids_still_find_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["cgeartheye.clustering.neighbours"], "CENTROIDS_PER_GROUP", 3)
+    monkeypatch.setattr(sys.modules["cgeartheye.clustering.neighbours"], "CENTRES_COMPARED", 70)
+    rows, _ = blobs(9000, 400, 48, spread=0.4)
+    found = kmeans(rows, 300, seed=0)
+    exact = assign(rows, found.centroids)[0]
+    assert (found.labels != exact).mean() < 2e-2
+    assert (assign_near(rows, found.centroids, seed=1)[0] != exact).mean() < 5e-2
+
+
+@pytest.mark.parametrize("k", [80, 119])
+def test_seeds_are_as_many_as_asked_for_and_differ_where_few_rows_do(k: int) -> None:
+    some = np.random.default_rng(4).normal(size=(120, 6)).astype(np.float32)
+    rows = np.repeat(some, np.where(np.arange(120) % 10 == 0, 60, 2), axis=0)
+    for seed in range(5):
+        assert len(np.unique(seed_centroids(rows, k, seed=seed), axis=0)) == k

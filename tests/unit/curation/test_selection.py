@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from cgeartheye.curation.selection import Selection, Traits, cluster_places, must_keep, select_places
-from cgeartheye.errors import DataError
+from cgeartheye.errors import DataError, ResourceError
 from cgeartheye.settings.curate import ClusterSettings
 
 NAMES = [f"p{k}" for k in range(300)]
@@ -76,3 +77,11 @@ def test_what_is_not_usable_is_not_kept_even_if_a_rule_asks_for_it_and_may_be_ta
     assert np.flatnonzero(usable)[left.order].tolist() == whole.order.tolist()
     np.testing.assert_array_equal(left.kept, whole.kept[usable])
     np.testing.assert_array_equal(left.clusters, whole.clusters[usable])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_asked_for_must_exist_and_auto_does_without() -> None:
+    plain, auto = (ClusterSettings(levels=(20, 4), keep_places=60, device=device) for device in ("cpu", "auto"))
+    assert selected(plain).clusters.tolist() == selected(auto).clusters.tolist()
+    with pytest.raises(ResourceError, match="GPU"):
+        selected(ClusterSettings(levels=(20, 4), device="cuda"))
