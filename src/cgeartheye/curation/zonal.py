@@ -20,7 +20,7 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from cgeartheye.curation.layers import Cells, near_tiles, tiles
-from cgeartheye.geometry.cells import CellGrid
+from cgeartheye.geometry.cells import TIE, CellGrid
 from cgeartheye.geometry.crs import LONLAT, Affine6, apply, invert, same_crs, transformer
 from cgeartheye.rasters.reader import Raster, open_raster, read_raw, read_values
 
@@ -339,6 +339,7 @@ def _pixels_of(raster: Raster, cells: Cells) -> tuple[Ints, Ints]:
     if west < -180 or west + a * raster.width > 180 + 1e-9:
         across %= 360
     across /= a
+    across += TIE if a > 0 else -TIE  # as regions do: else a centre between pixels has the region of one, the class of the other
     return np.floor(across, out=across).astype(np.int64), cells.spread(down)
 
 
