@@ -3,8 +3,9 @@
     CGEARTHEYE_IMAGERY=/data/imagery OMP_NUM_THREADS=1 python performance/planet.py [--places 10000000] [--against 1000000]
 
 Bars: 60 CPU seconds and 2 GB. Layers: land cover and elevation at 1/3 degree, unknown heights a bin of their own, bins of 200 m
-from 0; countries at 1:110 m, laid on the raster of the other two by pixel centres: so the known counts come out. Prints cells, strata, draw a class, capped strata, and a hash of
-the drawn ids; then draws again with fewer places and says whether that is a part of it.
+from 0; countries at 1:110 m, laid on the raster of the other two by pixel centres: so the known counts come out. Prints cells,
+strata, draw a class, capped strata, and a hash of the drawn ids; then draws again with fewer places and says whether that is
+a part of it.
 """
 
 from __future__ import annotations

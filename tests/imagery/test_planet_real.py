@@ -57,9 +57,7 @@ def countries(imagery: Path) -> tuple[list[str], NDArray[np.int16]]:
     return frame["ADM0_A3"].tolist(), rasterize(numbered, out_shape=(540, 1080), dtype="int16", transform=PIXELS)
 
 
-def test_every_stratum_has_the_cells_that_whole_numbers_count(
-    planet: tuple[CurateSettings, list[Path]], imagery: Path
-) -> None:
+def test_every_stratum_has_the_cells_that_whole_numbers_count(planet: tuple[CurateSettings, list[Path]], imagery: Path) -> None:
     """Centre (column + 1/2) / n of a turn lies in pixel floor((2 column + 1) 540 / n): no rounding, ties to the east."""
     cells = np.zeros((540, 1080), np.int64)
     grid = CellGrid(1000)

@@ -133,7 +133,8 @@ class CellGrid:
             return none, none, none
         row, west, east = spans(area, rows)
         count = self.columns(row)
-        begin, end = (np.clip(np.ceil((lon + 180) / 360 * count - (0.5 + TIE)), 0, count).astype(np.int64) for lon in (west, east))
+        at = ((lon + 180) / 360 * count - (0.5 + TIE) for lon in (west, east))
+        begin, end = (np.clip(np.ceil(column), 0, count).astype(np.int64) for column in at)
         return row, begin, end
 
     def within(self, area: BaseGeometry, *, whole: bool = False) -> Ints:
