@@ -143,8 +143,8 @@ def describe_piece(settings: CurateSettings, piece: Piece, folder: Path) -> None
     temporary.mkdir(parents=True)
     for name, values in arrays.items() if len(cells) else ():
         np.save(temporary / f"{name}.npy", values)
-    names = {"regions": described.regions, "classes": described.classes, "strata": strata if len(cells) else []}
-    names["excluded"] = excluded
+    names: dict[str, Any] = {"regions": described.regions, "classes": described.classes, "excluded": excluded}
+    names["strata"] = strata if len(cells) else []
     write_json(temporary / "names.json", names)
     temporary.rename(folder)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from cgeartheye.clustering.tree import Tree
+from cgeartheye.curation.anchors import Embedded, embed_anew
 from cgeartheye.curation.archive import begin_archive
 from cgeartheye.curation.distribution import write_distributions
 from cgeartheye.curation.dropping import Dropped, drop_same
@@ -181,17 +182,18 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
     note_pieces(plan.tasks, settings, out)
     parts = _parts(plan, out)
     first = pieces.rows.filter(pa.compute.equal(pieces.rows["date_index"], 0))
-    mapped, combine = read_features(parts, features_folder(out)), settings.embedding.combine
+    embedded = embed_anew(pieces.rows, ranked.shown, Embedded(parts, features_folder(out)), settings, workers)
+    mapped, combine = read_features(parts, embedded), settings.embedding.combine
     names, blocks = first["place"].to_pylist(), level_widths(embedding)
     tree = cluster_places(names, mapped, blocks, settings.clusters, combine=combine, seed=settings.seed)
-    folders = (chips_folder(out), features_folder(out), work_folder(out) / "same")
-    dropped = drop_same(pieces.rows, tree.labels[0], settings, folders, workers)
+    folders = (chips_folder(out), embedded, work_folder(out) / "same")
+    dropped = drop_same(ranked.shown, tree.labels[0], settings, folders, workers)
     selection = _select(first, tree, ranked, dropped, settings)
     rejected = [*pieces.rejected, *ranked.rejected, *dropped.rejected]
     write_rejected(out, rejected)
     if rejected:
         workers.progress.say(f"{len(rejected)} chips or places left out; rejected.parquet names each with its reason")
-    rows, features = ranked.rows, read_features(parts, features_folder(out), None if ranked.places.all() else ranked.places)
+    rows, features = ranked.rows, read_features(parts, embedded, None if ranked.places.all() else ranked.places)
     store = Store(chips_folder(out), work_folder(out), out, settings.shard_mb)
     shards = store_places(rows, selection, features, store, workers)
     note_embeddings(out, embedding, features.shape[1])
