@@ -60,7 +60,7 @@ def catalog(settings: CatalogSettings, out: Path, *, progress: Progress = SILENT
         )
     cache = settings.sharpened or out.absolute().parent / "sharpened"
     listing = gather(settings, out, cache, say=progress.say)
-    with ThreadPoolExecutor(settings.workers) as pool:
+    with ThreadPoolExecutor(max(1, settings.workers)) as pool:
         prints = list(progress.track(pool.map(print_of, listing.files), "fingerprints", len(listing.files)))
     with (
         _written(listing.files, prints) as archive,

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +15,9 @@ from cgeartheye.catalog.acquisitions import Sketch
 from cgeartheye.catalog.inspect import look
 from cgeartheye.catalog.pairs import Candidate
 from cgeartheye.catalog.search import LeftOut
-from cgeartheye.errors import DataError, ResourceError
+from cgeartheye.errors import DataError
 from cgeartheye.files import read_json, write_json
-from cgeartheye.processes import end_with_parent
+from cgeartheye.processes import Pool
 from cgeartheye.progress import Advance
 from cgeartheye.rasters.opening import address_of
 from cgeartheye.rasters.scenes import Scene, read_scenes, write_scenes
@@ -54,39 +51,14 @@ def look_at_all(candidates: Sequence[Candidate], settings: CatalogSettings, fold
     parts = [candidates[start : start + PIECE] for start in range(0, len(candidates), PIECE)]
     todo = [number for number in range(len(parts)) if not _note(folder, number).exists()]
     advance(len(candidates) - sum(len(parts[number]) for number in todo))
-    jobs = [(parts[number], settings, folder, number, cache) for number in todo]
-    if settings.workers <= 1 or len(jobs) < 2:
-        for job in jobs:
-            _make(*job)
-            advance(len(job[0]))
-    else:
-        _in_processes(jobs, min(settings.workers, len(jobs)), advance)
+    jobs = ((parts[number], settings, folder, number, cache) for number in todo)
+    with Pool(min(settings.workers, len(todo)), "catalog.workers") as pool:
+        for looked_at in pool.finished(_make, jobs, len(todo)):
+            advance(looked_at)
     return _joined([_load(folder, number) for number in range(len(parts))], [len(part) for part in parts])
 
 
-Job = tuple[Sequence[Candidate], CatalogSettings, Path, int, Path]
-
-
-def _in_processes(jobs: Sequence[Job], workers: int, advance: Advance) -> None:
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
-            futures = {pool.submit(_make, *job): len(job[0]) for job in jobs}
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    advance(futures[future])
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    except BrokenProcessPool as error:
-        raise ResourceError(
-            "a worker process was killed, most often because the memory was full",
-            remedy="set fewer catalog.workers and repeat the command; finished pieces are kept",
-        ) from error
-
-
-def _make(candidates: Sequence[Candidate], settings: CatalogSettings, folder: Path, number: int, cache: Path) -> None:
+def _make(candidates: Sequence[Candidate], settings: CatalogSettings, folder: Path, number: int, cache: Path) -> int:
     scenes, sketches, left_out = list[Scene](), dict[str, Sketch](), dict[str, list[str]]()
     with _quiet():
         for index, candidate in enumerate(candidates):
@@ -101,6 +73,7 @@ def _make(candidates: Sequence[Candidate], settings: CatalogSettings, folder: Pa
     write_scenes(_rows(folder, number), scenes)
     # the note comes last: a piece with a note is whole
     write_json(_note(folder, number), {"sketches": sketches, "left_out": left_out})
+    return len(candidates)
 
 
 def _seen(candidate: Candidate, settings: CatalogSettings, cache: Path) -> tuple[Scene, Sketch | None] | LeftOut:

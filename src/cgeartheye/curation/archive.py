@@ -54,10 +54,13 @@ def begin_archive(settings: CurateSettings, out: Path, progress: Progress) -> Be
     _refuse_disjoint(found, scenes, settings, side_m)
     if settings.hold_out is not None:
         found = found.take(outside_hold_out(found.lon, found.lat, settings.hold_out, side_m))
-    found = found.take(outside_excluded(found, settings, side_m))
     counts["cells_outside_hold_out"] = len(np.unique(found.cells))
+    if any(not path.is_dir() for path in settings.exclude):
+        found = found.take(outside_excluded(found, settings, side_m))
+        counts["cells_excluded"] = counts["cells_outside_hold_out"] - len(np.unique(found.cells))
     if not len(found.cells):
-        raise DataError("the hold-out leaves no cell", where=str(settings.hold_out), remedy="make its polygons smaller")
+        where = str(settings.hold_out or "curate.exclude")
+        raise DataError("hold-out and exclusion leave no cell", where=where, remedy="make their polygons smaller")
     found, cells, described = _describe(found, settings)
     counts["cells_in_budgets"] = len(cells)
     drawn = draw_cells(cells, described, settings)

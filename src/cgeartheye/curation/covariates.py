@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from cgeartheye.curation.layers import Cells, read_regions, read_vectors
+from cgeartheye.curation.layers import Cells, read_polygons, read_regions, read_vectors
 from cgeartheye.curation.zonal import class_counts, is_coarse, look_up, means, under_centres
 from cgeartheye.errors import DataError
 from cgeartheye.settings.curate import CLASSES, CurateSettings
@@ -97,6 +97,20 @@ def class_names(settings: CurateSettings) -> tuple[str, ...]:
 def in_area(cells: Cells, path: Path) -> NDArray[np.bool_]:
     """Return (n,) bool, True where a cell's centre lies in one of a file's polygons."""
     return read_regions(path, None, cells.grid).paint(cells) >= 0
+
+
+def meeting(cells: Cells, path: Path) -> NDArray[np.bool_]:
+    """Return (n,) bool, True where any of a cell's area meets one of a file's polygons, borders included.
+
+    Raises:
+        DataError: if the file cannot be read or holds no polygon.
+    """
+    found = np.zeros(len(cells), bool)
+    shapes = shapely.get_parts(read_polygons(path).geometry.to_numpy())
+    near = _touched(cells, shapes) if len(cells) else np.empty(0, np.int64)
+    boxes = shapely.box(*cells.grid.bounds(cells.ids[near]).T)
+    found[near[shapely.STRtree(boxes).query(shapes, predicate="intersects")[1]]] = True
+    return found
 
 
 def _regions(cells: Cells, settings: CurateSettings) -> tuple[tuple[str, ...], NDArray[np.int32]]:

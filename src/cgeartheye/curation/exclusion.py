@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from cgeartheye.clustering.kmeans import assign
 from cgeartheye.curation.candidates import Candidates, outside_hold_out
+from cgeartheye.curation.covariates import meeting
 from cgeartheye.curation.duplicates import Shown
 from cgeartheye.curation.embedding import anchor_rows, embed_pieces, read_features
+from cgeartheye.curation.layers import Cells
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
 from cgeartheye.curation.pieces import Workers, cut_pieces, gather_pieces
 from cgeartheye.errors import DataError
@@ -80,16 +82,30 @@ def outside_excluded(candidates: Candidates, settings: CurateSettings, side_m: f
     return away
 
 
-def refuse_footprints(settings: CurateSettings) -> None:
-    """Stop if footprints are to be kept away from pictures that lie nowhere.
+def meets_excluded(cells: Cells, settings: CurateSettings) -> NDArray[np.bool_]:
+    """Return (n,) bool, True where a cell's area meets the footprint of an excluded file."""
+    met = np.zeros(len(cells), bool)
+    for path in settings.exclude:
+        met |= meeting(cells, path)
+    return met
+
+
+def refuse_exclusions(settings: CurateSettings) -> None:
+    """Stop if footprints are to be kept away from pictures that lie nowhere, or pictures from cells that show nothing.
 
     Raises:
-        DataError: naming the file.
+        DataError: naming the file or folder.
     """
-    for path in settings.exclude if settings.source == "images" else ():
-        if not path.is_dir():
+    for path in settings.exclude:
+        if settings.source == "images" and not path.is_dir():
             raise DataError(
                 "plain pictures have no place on the ground to compare footprints with",
                 where=str(path),
                 remedy="give the folder of the pictures themselves in curate.exclude",
+            )
+        if settings.source == "land" and path.is_dir():
+            raise DataError(
+                "a draw from land alone has no pictures to compare those of a folder with",
+                where=str(path),
+                remedy="give a file of their footprints in curate.exclude",
             )

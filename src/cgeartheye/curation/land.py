@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cgeartheye.curation.candidates import outside_hold_out
 from cgeartheye.curation.covariates import Described, describe_cells
 from cgeartheye.curation.drawing import Block
+from cgeartheye.curation.exclusion import meets_excluded
 from cgeartheye.curation.layers import Cells, read_regions
 from cgeartheye.curation.pieces import Workers
 from cgeartheye.curation.strata import Census, Plan, Stratum, cells_table, count_block, plan_draw, renumber, texts
@@ -73,13 +74,17 @@ def draw_land(settings: CurateSettings, out: Path, work: Path, workers: Workers)
     """
     folders = describe_land(settings, work, workers)
     plan, n_cells = plan_pieces(folders, settings)
+    excluded = sum(read_json(folder / "names.json")["excluded"] for folder in folders)
     budgets = [budget.name for budget in settings.draw.budgets]
     write_table(out / "strata.parquet", plan.table(budgets))
     _write_cells(out, folders, plan, settings)
     counts = {"cells": n_cells, "strata": len(plan.keys), "cells_drawn": int(plan.given.sum())}
+    if settings.exclude:
+        counts["cells_excluded"] = excluded
     write_json(out / "funnel.json", {"schema_version": 1, "steps": counts})
     headline = f"{counts['cells_drawn']:,} of {n_cells:,} cells drawn from {len(plan.keys):,} strata"
-    return {"headline": headline, "factor": plan.quotas.factor, "funnel": counts}
+    said = {"cells": excluded} if settings.exclude else None
+    return {"headline": headline, "factor": plan.quotas.factor, "funnel": counts, "excluded": said}
 
 
 def describe_land(settings: CurateSettings, work: Path, workers: Workers) -> list[Path]:
@@ -125,6 +130,9 @@ def describe_piece(settings: CurateSettings, piece: Piece, folder: Path) -> None
     land = described.budget >= 0
     if settings.land_cover is not None:
         land &= described.land_cover >= 0
+    met = meets_excluded(cells, settings)
+    excluded = int((land & met).sum())
+    land &= ~met
     if not land.all():
         cells, described = cells.take(land), described.take(land)
     block, strata, sizes, counts = count_block(described, cells.ids, settings.seed)
@@ -135,7 +143,8 @@ def describe_piece(settings: CurateSettings, piece: Piece, folder: Path) -> None
     temporary.mkdir(parents=True)
     for name, values in arrays.items() if len(cells) else ():
         np.save(temporary / f"{name}.npy", values)
-    names = {"regions": described.regions, "classes": described.classes, "strata": strata if len(cells) else []}
+    names: dict[str, Any] = {"regions": described.regions, "classes": described.classes, "excluded": excluded}
+    names["strata"] = strata if len(cells) else []
     write_json(temporary / "names.json", names)
     temporary.rename(folder)
 

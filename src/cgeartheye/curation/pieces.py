@@ -7,10 +7,7 @@ shard, is known only when all have been looked at. The folder of pieces is itsel
 from __future__ import annotations
 
 import importlib
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cgeartheye.curation.parts import Part
-from cgeartheye.errors import InputError, ResourceError
+from cgeartheye.errors import InputError
 from cgeartheye.files import read_json, write_json
-from cgeartheye.processes import end_with_parent
+from cgeartheye.processes import Pool
 from cgeartheye.progress import Progress
 from cgeartheye.shards.format import INDEX_NAME, INDEX_SCHEMA, SHARD_FOLDER, Place, shard_name
 from cgeartheye.shards.writer import write_index, write_shard, write_table
 
 Task = TypeVar("Task")
-_IN_FLIGHT = 4
-"""Tasks handed to each process ahead of time, so that a million tasks do not wait in memory."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +71,9 @@ class Workers:
     def __init__(self, count: int, progress: Progress, *, part: Part | None = None, cluster: str | None = None) -> None:
         self.progress = progress
         self.part = part
-        self._count = count
         self._cluster = cluster
         self._run_on_cluster: Callable[..., Iterator[None]] | None = None
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool = Pool(count, "curate.workers")
         self._closing = ExitStack()
 
     def __enter__(self) -> Self:
@@ -87,8 +81,7 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         self._closing.close()
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        self._pool.__exit__(*_)
 
     def mine(self, total: int) -> range:
         """Return the numbers (from 0) of the pieces of a list that are made here."""
@@ -117,23 +110,8 @@ class Workers:
 
     def _finished(self, work: Callable[..., None], todo: Iterable[tuple[Any, ...]], number: int) -> Iterator[None]:
         if number and self._cluster is not None:
-            yield from self._on_cluster(self._cluster)(work, todo)
-            return
-        if self._count <= 1 or number < 2:
-            for arguments in todo:
-                work(*arguments)
-                yield
-            return
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._count, mp_context=context, initializer=end_with_parent)
-        try:
-            yield from _in_flight(self._pool, work, todo, limit=_IN_FLIGHT * self._count)
-        except BrokenProcessPool as error:
-            raise ResourceError(
-                "a worker process was killed, most often because the memory was full",
-                remedy="set fewer curate.workers and repeat the command; finished pieces are kept",
-            ) from error
+            return self._on_cluster(self._cluster)(work, todo)
+        return self._pool.finished(work, todo, number)
 
     def _on_cluster(self, address: str) -> Callable[..., Iterator[None]]:
         if self._run_on_cluster is None:
@@ -145,21 +123,6 @@ class Workers:
             self._closing.enter_context(module.connected(address))
             self._run_on_cluster = module.finished_on_cluster
         return self._run_on_cluster
-
-
-def _in_flight(
-    pool: ProcessPoolExecutor, work: Callable[..., None], todo: Iterable[tuple[Any, ...]], *, limit: int
-) -> Iterator[None]:
-    waiting: set[Future[None]] = set()
-    for arguments in todo:
-        waiting.add(pool.submit(work, *arguments))
-        if len(waiting) < limit:
-            continue
-        finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        for future in finished:
-            yield future.result()
-    for future in as_completed(waiting):
-        yield future.result()
 
 
 def cut_pieces(make: Callable[[Task], Piece], tasks: Sequence[Task], folder: Path, *, workers: Workers, title: str) -> None:

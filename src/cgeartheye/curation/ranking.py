@@ -27,12 +27,14 @@ class RankedChips:
 
     Args:
         rows: of the chips that stay, with the columns ``q_rank_blur``, ``q_rank_haze``, ``q_rank_cloud`` in (0, 1), 1 the worst.
+        shown: rows of the same places and all that go: a place that stays without what is cut, one that goes with all of it.
         places: (P,) bool, which of the places stay.
         rejected: rows of ``rejected.parquet``.
         counts: numbers for the funnel.
     """
 
     rows: pa.Table
+    shown: pa.Table
     places: NDArray[np.bool_]
     rejected: list[dict[str, Any]]
     counts: dict[str, int]
@@ -54,7 +56,7 @@ def rank_chips(rows: pa.Table, settings: CurateSettings) -> RankedChips:
     n_places = int(place[-1]) + 1 if len(place) else 0
     shares = settings.quality.cut_worst
     if not shares:
-        return RankedChips(rows, np.ones(n_places, bool), [], {})
+        return RankedChips(rows, rows, np.ones(n_places, bool), [], {})
     worst = {what: ranks[what] > 1 - share for what, share in shares.items()}
     keep = ~np.logical_or.reduce(list(worst.values()))
     n_dates = np.bincount(place[keep], minlength=n_places)
@@ -66,7 +68,8 @@ def rank_chips(rows: pa.Table, settings: CurateSettings) -> RankedChips:
     counts = {"among_worst": int((~keep).sum()), "chips": len(kept) - len(rows)}
     if settings.source == "archive":
         counts |= {"places": -lost, "places_with_too_few_dates": lost}
-    return RankedChips(_renumbered(kept), places, rejected, counts)
+    shown = rows.filter(pa.array(keep | ~places[place]))
+    return RankedChips(_renumbered(kept), _renumbered(shown), places, rejected, counts)
 
 
 def ranks_within(groups: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:

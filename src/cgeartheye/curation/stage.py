@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from cgeartheye.clustering.tree import Tree
+from cgeartheye.curation.anchors import Embedded, embed_anew
 from cgeartheye.curation.archive import begin_archive
 from cgeartheye.curation.distribution import write_distributions
 from cgeartheye.curation.dropping import Dropped, drop_same
 from cgeartheye.curation.embedding import embed_pieces, features_of, level_widths, read_features
-from cgeartheye.curation.exclusion import refuse_footprints
+from cgeartheye.curation.exclusion import refuse_exclusions
 from cgeartheye.curation.gallery import write_gallery
 from cgeartheye.curation.land import describe_land, draw_land
 from cgeartheye.curation.parts import Part
@@ -86,16 +87,16 @@ def _inputs(settings: CurateSettings) -> dict[str, Path]:
             raise InputError("no folder of pictures is given", where="curate.images", remedy="set curate.images, or --images")
         inputs = {"images": settings.images}
     elif settings.source == "land":
-        return _layers(settings)
+        inputs = _layers(settings)
     else:
         if settings.catalog is None:
             remedy = "run `cgeartheye catalog` first, set curate.catalog, or use `source: images` for plain pictures"
             raise InputError("no catalogue is given", where="curate.catalog", remedy=remedy)
         inputs = _layers(settings)
-    refuse_footprints(settings)
+    refuse_exclusions(settings)
     inputs |= {f"exclude_{number}": path for number, path in enumerate(settings.exclude)}
     backbone = settings.embedding.backbone
-    return {**inputs, "backbone": backbone} if isinstance(backbone, Path) else inputs
+    return {**inputs, "backbone": backbone} if isinstance(backbone, Path) and settings.source != "land" else inputs
 
 
 def _remove_torn(out: Path) -> None:
@@ -181,17 +182,18 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
     note_pieces(plan.tasks, settings, out)
     parts = _parts(plan, out)
     first = pieces.rows.filter(pa.compute.equal(pieces.rows["date_index"], 0))
-    mapped, combine = read_features(parts, features_folder(out)), settings.embedding.combine
+    embedded = embed_anew(pieces.rows, ranked.shown, Embedded(parts, features_folder(out)), settings, workers)
+    mapped, combine = read_features(parts, embedded), settings.embedding.combine
     names, blocks = first["place"].to_pylist(), level_widths(embedding)
     tree = cluster_places(names, mapped, blocks, settings.clusters, combine=combine, seed=settings.seed)
-    folders = (chips_folder(out), features_folder(out), work_folder(out) / "same")
-    dropped = drop_same(pieces.rows, tree.labels[0], settings, folders, workers)
+    folders = (chips_folder(out), embedded, work_folder(out) / "same")
+    dropped = drop_same(ranked.shown, tree.labels[0], settings, folders, workers)
     selection = _select(first, tree, ranked, dropped, settings)
     rejected = [*pieces.rejected, *ranked.rejected, *dropped.rejected]
     write_rejected(out, rejected)
     if rejected:
         workers.progress.say(f"{len(rejected)} chips or places left out; rejected.parquet names each with its reason")
-    rows, features = ranked.rows, read_features(parts, features_folder(out), None if ranked.places.all() else ranked.places)
+    rows, features = ranked.rows, read_features(parts, embedded, None if ranked.places.all() else ranked.places)
     store = Store(chips_folder(out), work_folder(out), out, settings.shard_mb)
     shards = store_places(rows, selection, features, store, workers)
     note_embeddings(out, embedding, features.shape[1])
@@ -200,7 +202,10 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
     write_distributions(out, rows, selection, settings)
     write_gallery(out, chips_folder(out), rows, selection, seed=settings.seed)
     funnel = {**funnel, **dropped.counts, "kept": int(selection.kept.sum())}
-    return _summary(out, rows, selection, funnel, {"embedding": embedding, "shards": shards, "excluded": dropped.excluded})
+    excluded = dropped.excluded
+    if excluded is not None and "cells_excluded" in funnel:
+        excluded = {**excluded, "cells": funnel["cells_excluded"]}
+    return _summary(out, rows, selection, funnel, {"embedding": embedding, "shards": shards, "excluded": excluded})
 
 
 def _select(first: pa.Table, tree: Tree, ranked: RankedChips, dropped: Dropped, settings: CurateSettings) -> Selection:

@@ -20,7 +20,7 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from cgeartheye.curation.layers import Cells, near_tiles, tiles
-from cgeartheye.geometry.cells import CellGrid
+from cgeartheye.geometry.cells import TIE, CellGrid
 from cgeartheye.geometry.crs import LONLAT, Affine6, apply, invert, same_crs, transformer
 from cgeartheye.rasters.reader import Raster, open_raster, read_raw, read_values
 
@@ -240,7 +240,7 @@ def _by_points(raster: Raster, cells: Cells, tally: Tally, seen: NDArray[np.bool
 
 
 def _windows(raster: Raster, cells: Cells) -> Iterator[Window]:
-    """Yield the windows of the raster that may hold a cell, in reading order; they are whole blocks of the file."""
+    """Yield windows of the blocks of the raster that may hold a cell, in reading order."""
     west, south, east, north = cells.extent
     along = np.linspace(0, 1, 21)
     edges = [(west + along * (east - west), np.full(21, lat)) for lat in (south, north)]
@@ -255,11 +255,12 @@ def _windows(raster: Raster, cells: Cells) -> Iterator[Window]:
     if same_crs(crs, LONLAT) and (abs(ends[1] - ends[0]) > 180 or min(ends) < -180 or max(ends) > 180):
         column = np.array([0, raster.width])  # the cells may lie beyond its seam
     width, height = _window_size(raster)
-    first, last = _span(row, raster.height)
-    left, right = _span(column, raster.width)
-    for top in range(first // height * height, last, height):
-        for start in range(left // width * width, right, width):
-            yield Window(start, top, min(width, raster.width - start), min(height, raster.height - top))
+    block_height, block_width = raster.dataset.block_shapes[0]
+    first, last = _span(row, raster.height, block_height)
+    left, right = _span(column, raster.width, block_width)
+    for top in range(first, last, height):
+        for start in range(left, right, width):
+            yield Window(start, top, min(width, right - start), min(height, last - top))
 
 
 def _window_size(raster: Raster) -> tuple[int, int]:
@@ -269,9 +270,10 @@ def _window_size(raster: Raster) -> tuple[int, int]:
     return block_width * -(-WINDOW_PX // block_width), block_height * -(-WINDOW_PX // block_height)
 
 
-def _span(values: Floats, size: int) -> tuple[int, int]:
-    """Return the whole numbers around ``values``, a pixel wider, inside 0 .. size."""
-    return int(np.clip(np.floor(values.min()) - 1, 0, size)), int(np.clip(np.ceil(values.max()) + 1, 0, size))
+def _span(values: Floats, size: int, block: int) -> tuple[int, int]:
+    """Return the whole blocks around ``values``, a pixel wider, inside 0 .. size: pieces side by side read few of them twice."""
+    first, last = np.clip([np.floor(values.min()) - 1, np.ceil(values.max()) + 1], 0, size).astype(np.int64).tolist()
+    return first // block * block, min(size, -(-last // block) * block)
 
 
 def _lonlat(window: Window, transform: Affine6, crs: str) -> tuple[Floats, Floats]:
@@ -339,6 +341,7 @@ def _pixels_of(raster: Raster, cells: Cells) -> tuple[Ints, Ints]:
     if west < -180 or west + a * raster.width > 180 + 1e-9:
         across %= 360
     across /= a
+    across += TIE if a > 0 else -TIE  # as regions do: else a centre between pixels has the region of one, the class of the other
     return np.floor(across, out=across).astype(np.int64), cells.spread(down)
 
 

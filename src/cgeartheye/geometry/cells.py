@@ -29,6 +29,8 @@ MERIDIAN_M: Final = 20003931.4586
 """Length of a WGS84 meridian from pole to pole."""
 _COLUMN_BITS: Final = 32
 _BLOCK: Final = 2**20
+TIE: Final = 1e-9
+"""Share of a cell or pixel within which a centre counts as lying on a border, and hence east of it in every layer."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -131,7 +133,8 @@ class CellGrid:
             return none, none, none
         row, west, east = spans(area, rows)
         count = self.columns(row)
-        begin, end = (np.clip(np.ceil((lon + 180) / 360 * count - 0.5), 0, count).astype(np.int64) for lon in (west, east))
+        at = ((lon + 180) / 360 * count - (0.5 + TIE) for lon in (west, east))
+        begin, end = (np.clip(np.ceil(column), 0, count).astype(np.int64) for column in at)
         return row, begin, end
 
     def within(self, area: BaseGeometry, *, whole: bool = False) -> Ints:

@@ -26,7 +26,10 @@ from cgeartheye.rasters.colours import Bands, ColourPlan, MaskKind
 from cgeartheye.rasters.opening import address_of
 from cgeartheye.rasters.stretch import Stretch
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+_READABLE: Final = {b"1", b"2"}
+"""Items made of rows of version 1 were not valid: `date` was no JSON, `collection` named one that no link led to, and
+`nodata_value` had the name of a STAC field that may not be null."""
 DateSource = Literal["csv", "item", "meta", "product", "tag", "name"]
 _PROJECTION: Final = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 _CLOUDS: Final = "https://stac-extensions.github.io/eo/v2.0.0/schema.json"
@@ -125,13 +128,13 @@ class Scene:
         return ColourPlan(self.rgb_bands, self.mask_kind, stretch, self.notes)
 
 
-def write_scenes(path: Path, scenes: Sequence[Scene], *, collection: str = "scenes") -> None:
+def write_scenes(path: Path, scenes: Sequence[Scene]) -> None:
     """Write a catalogue atomically; equal scenes give equal bytes.
 
     Raises:
         ResourceError: if the disk is full or the folder may not be written.
     """
-    table = pa.Table.from_pylist([_row(scene, collection) for scene in scenes], schema=_schema(scenes))
+    table = pa.Table.from_pylist([_row(scene) for scene in scenes], schema=_schema(scenes))
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
@@ -149,7 +152,7 @@ def read_scenes(path: Path) -> list[Scene]:
             f"cannot be read as a catalogue ({error})", where=str(path), remedy="make it: cgeartheye catalog"
         ) from error
     version = (table.schema.metadata or {}).get(b"schema_version")
-    if version != str(SCHEMA_VERSION).encode():
+    if version not in _READABLE:
         raise DataError(
             f"schema_version {version!r} is not known to this release", where=str(path), remedy="make the catalogue again"
         )
@@ -161,7 +164,6 @@ _STAC_FIELDS: Final = (
     ("stac_version", pa.string()),
     ("stac_extensions", pa.list_(pa.string())),
     ("id", pa.string()),
-    ("collection", pa.string()),
     ("geometry", pa.binary()),
     ("bbox", pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])),
     ("datetime", pa.timestamp("us", tz="UTC")),
@@ -179,7 +181,7 @@ _STAC_FIELDS: Final = (
 )
 _OUR_FIELDS: Final = (
     ("path", pa.string()),
-    ("date", pa.date32()),
+    ("date", pa.string()),
     ("year", pa.int32()),
     ("quarter", pa.int32()),
     ("date_source", pa.string()),
@@ -192,7 +194,7 @@ _OUR_FIELDS: Final = (
     ("dtype", pa.string()),
     ("band_names", pa.list_(pa.string())),
     ("rgb_bands", pa.list_(pa.int32())),
-    ("nodata", pa.float64()),
+    ("nodata_value", pa.float64()),
     ("mask_kind", pa.string()),
     ("stretch_low", pa.float64()),
     ("stretch_high", pa.float64()),
@@ -205,7 +207,7 @@ _OUR_FIELDS: Final = (
     ("cloud_share", pa.float64()),
     ("off_nadir_deg", pa.float64()),
 )
-_OURS_FROM_SCENE: Final = tuple(name for name, _ in _OUR_FIELDS)
+_OURS_FROM_SCENE: Final = tuple(name for name, _ in _OUR_FIELDS if name not in {"path", "date", "nodata_value"})
 
 
 def _schema(scenes: Sequence[Scene]) -> pa.Schema:
@@ -228,18 +230,19 @@ def _schema(scenes: Sequence[Scene]) -> pa.Schema:
     )
 
 
-def _row(scene: Scene, collection: str) -> dict[str, Any]:
+def _row(scene: Scene) -> dict[str, Any]:
     ours = {name: getattr(scene, name) for name in _OURS_FROM_SCENE}
     media = _MEDIA.get(scene.path.suffix.lower(), _GEOTIFF)
     clouds, angle = scene.cloud_share, scene.off_nadir_deg
     return {
         **ours,
         "path": str(scene.path),
+        "date": scene.date.isoformat(),
+        "nodata_value": scene.nodata,
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": [_PROJECTION, *([_CLOUDS] if clouds is not None else []), *([_VIEW] if angle is not None else [])],
         "id": scene.id,
-        "collection": collection,
         "geometry": shapely.to_wkb(scene.footprint),
         "bbox": dict(zip(("xmin", "ymin", "xmax", "ymax"), scene.footprint.bounds, strict=True)),
         "datetime": scene.datetime,
@@ -250,7 +253,7 @@ def _row(scene: Scene, collection: str) -> dict[str, Any]:
         "proj:shape": [scene.height, scene.width],
         "proj:transform": list(scene.transform),
         "eo:cloud_cover": None if clouds is None else 100 * clouds,
-        "view:off_nadir": angle,
+        "view:off_nadir": None if angle is None else abs(angle),  # [0, 90] by its extension
     }
 
 
@@ -260,6 +263,7 @@ def _scene(row: dict[str, Any]) -> Scene:
         "band_names": tuple(row["band_names"]),
         "rgb_bands": tuple(row["rgb_bands"]),
         "notes": tuple(row["notes"]),
+        "nodata": row["nodata_value"] if "nodata_value" in row else row["nodata"],
         "transform": tuple(row["proj:transform"]),
         "footprint": shapely.from_wkb(row["geometry"]),
         "acquisition": row.get("acquisition") or row["id"],

@@ -101,8 +101,8 @@ class CatalogSettings(StageSettings):
     """Scenes with a coarser ground sample distance are left out [ours]."""
     check_pixels: bool = True
     """Read a block at each corner and in the centre of every scene, so that files cut short are found now."""
-    workers: int = Field(4, ge=1, le=256, json_schema_extra=NOT_IDENTITY)
-    """Processes that look at files, 256 files a piece; small archives take one."""
+    workers: int = Field(4, ge=0, le=256, json_schema_extra=NOT_IDENTITY)
+    """Processes that look at files, 256 files a piece; 0 or 1, and small archives, take none beside this one."""
 
     @field_validator("date_pattern", "quarter_pattern", "tile_pattern")
     @classmethod

@@ -166,7 +166,8 @@ class CurateSettings(StageSettings):
     """Places that show the same picture."""
     exclude: tuple[UserPath, ...] = ()
     """What must never be drawn, such as benchmarks: folders of pictures, which are never drawn and neither are their near
-    duplicates, and for an archive files of footprints, around which nothing is sampled. The model card counts them [ours]."""
+    duplicates, and files of footprints, around which an archive is not sampled and whose cells a draw from land leaves out.
+    Manifest and model card count them [ours]."""
     jpeg_quality: int = Field(90, ge=50, le=100)
     """Quality of stored JPEGs [ours]; a plain JPEG picture that needs no change is stored as it is."""
     shard_mb: float = Field(256.0, gt=0)

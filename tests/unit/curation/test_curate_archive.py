@@ -5,6 +5,7 @@ import datetime as dt
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from cgeartheye.catalog import catalog
 from cgeartheye.curation import curate
 from cgeartheye.curation.filtering import encode_jpeg
 from cgeartheye.errors import DataError, InputError, StaleStageError
+from cgeartheye.probes.colour import joint_histogram
 from cgeartheye.settings.catalog import CatalogSettings
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.settings.curate_chips import ChipSettings
@@ -246,6 +248,24 @@ def test_the_index_tells_direction_of_shifts_cloud_and_ranks(tmp_path: Path, tif
     summary = read_manifest(curate(cut, tmp_path / "cut"), "curate")["summary"]
     assert summary["funnel"]["among_worst"] > 0
     assert summary["chips"] == len(table) - summary["funnel"]["among_worst"] == summary["funnel"]["chips"]
+
+
+def test_a_place_is_embedded_by_a_date_that_stays(tmp_path: Path, tif: Tif) -> None:
+    """The first date, by which all places would be known, is under cloud in a corner and another colour everywhere."""
+    image = _texture()
+    cloudy = np.stack([image[..., 0], image[..., 1] // 2, image[..., 2] // 3], axis=-1)
+    cloudy[:120, :120] = 235
+    images = {"s_20230201": cloudy, "s_20230501": image}
+    quality = {"cut_worst": {"cloud": 0.2}, "max_saturated_share": 1, "min_std": 0, "min_entropy": 0}
+    settings = _archive_of(tmp_path, tif, images, quality=quality, work={"piece_places": 3})
+    out = curate(settings, tmp_path / "out")
+    reader, dates = ShardReader(out), Counter[dt.date | None]()
+    features = np.concatenate([np.load(path) for path in sorted((out / "embeddings").glob("*.npy"))])
+    assert len(features) == len(reader)
+    for number, row in enumerate(features):
+        dates[reader.dates(number)[0].date] += 1
+        np.testing.assert_allclose(row, joint_histogram(reader.decode(number, 0)), atol=1e-3)
+    assert min(dates.values()) >= 2 and len(dates) == 2  # some lost their first date, others kept it
 
 
 def test_one_broken_scene_costs_only_its_date(tmp_path: Path, tif: Tif) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,6 +169,33 @@ def test_hold_outs_are_gone_before_counting_on_both_sides_of_the_antimeridian(wo
     assert not near.any() and len(found) < len(ids)  # what was dropped lies within a chip's side
     total = sum(pq.read_table(tmp_path / "out" / "strata.parquet")["cells"].to_pylist())
     assert total == len(found)
+
+
+def test_cells_that_meet_an_excluded_footprint_are_never_drawn(world: Make, tmp_path: Path) -> None:
+    """Footprints smaller than a cell, over the antimeridian, on a border of cells, and at a pole."""
+    ids, _, keys = described()
+    corner = GRID.bounds(ids[len(ids) // 2])[:2]  # of four cells
+    prints = [shapely.box(10.1, 45.1, 10.2, 45.2), shapely.box(179.9, 60.0, 180.4, 60.1), shapely.Point(corner).buffer(1e-6)]
+    prints.append(shapely.box(-180, 89.99, 180, 90))
+    path = tmp_path / "benchmark.geojson"
+    gpd.GeoDataFrame(geometry=prints, crs=4326).to_file(path)
+    out = tmp_path / "out"
+    found = drawn(world(exclude=[path], places=None), out)
+    west, south, east, north = GRID.bounds(ids).T
+    met = np.zeros(len(ids), bool)
+    for shape in prints:
+        a, b, c, d = shape.bounds
+        for turn in (-360, 0, 360):
+            met |= (west <= c + turn) & (east >= a + turn) & (south <= d) & (north >= b)
+    assert 8 <= met.sum() < 40
+    assert found == set(ids[~met].tolist())
+    steps = json.loads((out / "funnel.json").read_text())["steps"]
+    summary = json.loads((out / "manifest.json").read_text())["summary"]
+    assert steps["cells_excluded"] == summary["excluded"]["cells"] == met.sum() and steps["cells"] == (~met).sum()
+    strata = pq.read_table(out / "strata.parquet").to_pylist()
+    assert {row["stratum"]: row["cells"] for row in strata} == Counter(np.array(keys)[~met].tolist())  # gone before counting
+    with pytest.raises(DataError, match="no pictures to compare"):
+        drawn(world(exclude=[tmp_path]), tmp_path / "no")
 
 
 def test_more_places_than_cells_draw_the_world(world: Make, tmp_path: Path) -> None:

@@ -69,6 +69,28 @@ def test_majority_of_500_cells_equals_brute_force(tiles: Path, monkeypatch: pyte
     np.testing.assert_array_equal(classify(counts, ("a", "b", "c"), {}), expected)
 
 
+def test_pieces_side_by_side_read_only_the_blocks_at_their_borders_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "layer.tif"
+    options = {"driver": "GTiff", "dtype": "uint8", "count": 1, "crs": "EPSG:4326", "tiled": True, "blockxsize": 64}
+    with rasterio.open(
+        path, "w", width=1000, height=1000, blockysize=64, transform=rasterio.transform.from_origin(8, 48, PX, PX), **options
+    ) as target:
+        target.write(patchy(0, 1000, 1000), 1)
+    read: list[int] = []
+    read_raw = zonal.read_raw
+    monkeypatch.setattr(
+        zonal, "read_raw", lambda raster, window: (read.append(window.width * window.height), read_raw(raster, window))[1]
+    )
+    ids = np.unique(every_pixel(path)[0])
+    whole = class_counts(path, Cells(GRID, ids), CODES, 3)
+    assert sum(read) == 1000 * 1000
+    read.clear()
+    parts = np.split(ids, np.searchsorted(ids, np.quantile(ids, [0.25, 0.5, 0.75]).astype(np.int64) >> 32 << 32))
+    counts = np.concatenate([class_counts(path, Cells(GRID, part), CODES, 3) for part in parts])
+    np.testing.assert_array_equal(counts, whole)
+    assert 1000 * 1000 < sum(read) <= 1000 * (1000 + 2 * 3 * 64)
+
+
 def test_pieces_of_the_cells_count_what_all_of_them_count(tiles: Path) -> None:
     ids = np.unique(np.concatenate([every_pixel(path)[0] for path in tiles.iterdir()]))
     whole = class_counts(tiles, Cells(GRID, ids), CODES, 3)
