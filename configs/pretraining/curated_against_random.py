@@ -2,13 +2,12 @@
 
     python configs/pretraining/curated_against_random.py configs/pretraining/imbalanced.yaml --steps 300
 
-The bank is made of the training parts (70 % by hash of class and name) of the sets that the project evaluates: classes of one
-name are one class, and classes in order of size keep from all of the largest down to 1 in 100 of as many; pictures of the larger
-half of the classes get two near copies each, in turn recompressed, halved, brightened, shifted by 2 %, turned, flipped. As a
-user would, the bank is first curated by colour with everything kept, a first network is trained on it for `--first-steps`, and
-its embedding makes the clusters of `curated`, which keeps `--keep` pictures after near duplicates are dropped; `random` keeps as
-many by chance. Both are trained from nothing for as many steps, with several seeds (of draw and training), and read by the test
-parts. What is finished is skipped, so the same command may be given again.
+The bank is made of the training part (70 % by hash of class and name) of the pictures that `curate.include` names, where sets
+have classes of one name one class, and only of the classes that the project evaluates. Classes in order of size keep from all of
+the largest down to 1 in 100 of as many; pictures of the larger half of the classes get two near copies each: recompressed,
+halved, brightened, shifted by 2 %, turned, flipped, in turn. Of it, `curated` keeps `--keep` pictures by clusters after near
+duplicates are dropped, `random` as many by chance. Both are trained for as many steps, with several seeds (of draw and training),
+and read by the test part. What is finished is skipped, so the same command may be given again.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import argparse
 import io
 import shutil
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -28,7 +28,8 @@ from PIL import Image, ImageEnhance
 
 from cgeartheye.files import write_json, write_text
 from cgeartheye.seeding import hash_share
-from cgeartheye.settings.project import load_project
+from cgeartheye.settings.curate import CurateSettings
+from cgeartheye.settings.project import Project, load_project
 
 WAYS = ("curated", "random")
 TEST_SHARE = 0.3
@@ -43,18 +44,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("project", type=Path, help="project file with the sections curate, pretrain and evaluate")
     parser.add_argument("--out", type=Path, help="default: `out` of the project")
-    parser.add_argument("--keep", type=int, default=128, help="pictures that both ways keep")
+    parser.add_argument("--keep", type=int, default=64, help="pictures that both ways keep")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--first-steps", type=int, default=300, help="of the network that describes the bank")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--at-once", type=int, default=1, help="processes, of one core each")
     given = parser.parse_args()
     project = load_project(given.project)
     out: Path = (given.out or project.out).absolute()
-    bank = make_bank([Path(one.root) for one in project.evaluate.datasets], out / "bank")  # type: ignore[union-attr] # has one
-    run_stages(given.project, [first_curation(out, bank)], at_once=1)
-    run_stages(given.project, [first_training(out, given.first_steps)], at_once=1)
-    cells = [(way, seed) for way in WAYS for seed in given.seeds]
+    bank = evaluated_bank(project, out)
+    cells = [(way, seed) for seed in given.seeds for way in WAYS]
     run_stages(given.project, [curation(out, way, seed, bank, given.keep) for way, seed in cells], at_once=given.at_once)
     text = selection_table(out, bank, given.seeds)
     write_text(out / "selection.md", text)
@@ -66,12 +64,18 @@ def main() -> None:
     print(text)
 
 
-def make_bank(roots: Sequence[Path], bank: Path) -> Path:
-    """Write the imbalanced bank of the training parts of ``roots`` with its planted copies, once."""
+def evaluated_bank(project: Project, out: Path) -> Path:
+    """Write the bank of the classes that the project evaluates."""
+    classes = {class_of(path) for path in Path(project.evaluate.datasets[0].root).glob("*/*")}  # type: ignore[union-attr] # has one
+    found = training_pictures(project.curate)  # type: ignore[arg-type] # has one
+    return make_bank({name: files for name, files in found.items() if name in classes}, out / "bank")
+
+
+def make_bank(found: Mapping[str, Sequence[Path]], bank: Path) -> Path:
+    """Write the imbalanced bank of the pictures of each class with its planted copies, once."""
     if (bank.parent / "bank.json").exists():
         return bank
     shutil.rmtree(bank, ignore_errors=True)
-    found = training_pictures(roots)
     classes = sorted(found, key=lambda name: (-len(found[name]), name))
     most, turn = len(found[classes[0]]), cycle(range(0, len(KINDS), COPIES))
     counts: dict[str, dict[str, int]] = {}
@@ -87,13 +91,20 @@ def make_bank(roots: Sequence[Path], bank: Path) -> Path:
     return bank
 
 
-def training_pictures(roots: Sequence[Path]) -> dict[str, list[Path]]:
+def training_pictures(settings: CurateSettings) -> dict[str, list[Path]]:
     """Return the pictures of each class that are in no test part, in order of a hash so that sets of one class mix."""
+    root: Path = settings.images  # type: ignore[assignment] # the project has one
     found: dict[str, list[Path]] = {}
-    for file in (file for root in roots for file in root.glob("*/*.jpg")):
-        if hash_share(f"{file.parent.name}/{file.name}") >= TEST_SHARE:
-            found.setdefault(file.parent.name.lower().removesuffix("_area"), []).append(file)
+    for file in sorted(root.rglob("*.jpg")):
+        named = any(fnmatch(file.relative_to(root).as_posix(), pattern) for pattern in settings.include)
+        if named and hash_share(f"{file.parent.name}/{file.name}") >= TEST_SHARE:
+            found.setdefault(class_of(file), []).append(file)
     return {name: sorted(files, key=lambda file: hash_share(file.name, "bank")) for name, files in found.items()}
+
+
+def class_of(file: Path) -> str:
+    """Return the class of a picture; RESISC45's `commercial_area` and AID's `Commercial` are one."""
+    return file.parent.name.lower().removesuffix("_area")
 
 
 def changed(image: Image.Image, kind: str) -> Image.Image:
@@ -113,29 +124,12 @@ def changed(image: Image.Image, kind: str) -> Image.Image:
     return image.transpose(Image.Transpose.ROTATE_90 if kind == "turned" else Image.Transpose.FLIP_LEFT_RIGHT)
 
 
-def first_curation(out: Path, bank: Path) -> Stage:
-    """Return the bank as it is, all of it, for the first network."""
-    sets = {"curate.images": bank, "curate.duplicates.enabled": "false", "curate.embedding.backbone": "colour"}
-    return Stage("curate", out / "first", "curated", _sets(sets))
-
-
-def first_training(out: Path, steps: int) -> Stage:
-    """Return the pre-training of the network that describes the bank."""
-    return Stage("pretrain", out / "first", "pretrained", _sets({"pretrain.steps": steps}))
-
-
 def curation(out: Path, way: str, seed: int, bank: Path, keep: int) -> Stage:
     """Return the selection of one way and seed; `random` is one cluster, of which as many are kept by a hash."""
-    sets = {"curate.images": bank, "curate.seed": seed, "curate.clusters.keep_places": keep}
+    sets = {"curate.images": bank, "curate.include": "[]", "curate.seed": seed, "curate.clusters.keep_places": keep}
     if way == "random":
-        sets |= {"curate.clusters.levels": "[1]", "curate.duplicates.enabled": "false", "curate.embedding.backbone": "colour"}
-    else:
-        sets |= {"curate.embedding.backbone": out / "first" / "pretrained"}
-    return Stage("curate", out / way / f"seed{seed}", "curated", _sets(sets))
-
-
-def _sets(sets: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(f"--set={key}={value}" for key, value in sets.items())
+        sets |= {"curate.clusters.levels": "[1]", "curate.duplicates.enabled": "false"}
+    return Stage("curate", out / way / f"seed{seed}", "curated", tuple(f"--set={key}={value}" for key, value in sets.items()))
 
 
 def training(out: Path, way: str, seed: int, steps: int) -> Stage:
