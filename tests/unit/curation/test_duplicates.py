@@ -168,6 +168,17 @@ def test_the_budget_counts_what_is_left(pictures: Path, tmp_path: Path) -> None:
     assert len(kept(out)) == 6
 
 
+def test_copies_change_nothing_of_what_is_kept(pictures: Path, tmp_path: Path) -> None:
+    """Clusters are made of what is left; else copies own some of them, and take part of the budget along."""
+    chosen = {"clusters": {"levels": [5, 2], "keep_places": 6}}
+    plain = kept(curate(settings_for(pictures, **chosen), tmp_path / "plain"))
+    for number in range(5):
+        image = Image.open(pictures / "a" / f"{number:02d}.jpg")
+        for quality in range(40, 80, 4):
+            recompressed(image, quality).save(pictures / "a" / f"{number:02d}_{quality}.jpg", quality=quality)
+    assert kept(curate(settings_for(pictures, **chosen), tmp_path / "copied")) == plain
+
+
 @pytest.fixture
 def benchmark(tmp_path: Path, pictures: Path) -> Path:
     root = tmp_path / "benchmark"

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cgeartheye.curation.selection import Selection, Traits, cluster_places, must_keep, select_places
+from cgeartheye.clustering.tree import Tree
+from cgeartheye.curation.selection import Selection, Traits, cluster_places, must_keep, select_places, with_dropped
 from cgeartheye.errors import DataError
 from cgeartheye.settings.curate import ClusterSettings
 
@@ -76,3 +77,12 @@ def test_what_is_not_usable_is_not_kept_even_if_a_rule_asks_for_it_and_may_be_ta
     assert np.flatnonzero(usable)[left.order].tolist() == whole.order.tolist()
     np.testing.assert_array_equal(left.kept, whole.kept[usable])
     np.testing.assert_array_equal(left.clusters, whole.clusters[usable])
+
+
+def test_dropped_places_lie_where_what_they_repeat_lies_and_what_repeats_no_place_with_its_former_leaf() -> None:
+    left = Tree((np.array([0, 1, 1, 2], np.int32), np.array([0, 0, 0], np.int32)), (np.zeros((3, 2), np.float32),))
+    before = np.array([0, 0, 1, 1, 1, 1, 2], np.int32)
+    same_as = np.array([-1, 5, -1, -1, 7, -1, 9])  # 7 and 9 are pictures that are no places
+    tree = with_dropped(left, before, same_as)
+    assert tree.labels[0].tolist() == [0, 2, 1, 1, 1, 2, 0]
+    assert tree.labels[1] is left.labels[1]
