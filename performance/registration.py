@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from rates import decode_rate, gemm_rate
 from scipy import ndimage
 from skimage.registration import phase_cross_correlation
@@ -66,6 +67,8 @@ def between_dates(dates: Sequence[Grey], full: int, spots: Sequence[tuple[int, i
 
 
 def grey(path: Path, weights: Grey = LUMA) -> Grey:
+    if path.suffix in {".png", ".bmp"}:
+        return np.asarray(np.asarray(Image.open(path).convert("RGB")) @ weights, np.float32)
     with open_raster(path) as raster:
         return np.asarray(read_window(raster)[0] @ weights, np.float32)
 
@@ -83,7 +86,7 @@ def held_out(imagery: Path) -> dict[str, list[Pair]]:
     patches = sorted((imagery / "segmentation/naip_chesapeake_patches").glob("*_naip_a.tif"))
     sets = {"NAIP Chesapeake 224 px": two_dates(patches, lambda path: path.with_name(path.name.replace("_a.", "_b.")))}
     for name, folder in (("LEVIR-CD", "LEVIR_CD_12pairs"), ("DSIFN", "DSIFN_10pairs")):
-        firsts = sorted((change / folder / "A").glob("*.png"))
+        firsts = [path for path in sorted((change / folder / "A").glob("*.png")) if Image.open(path).size == (256, 256)]
         sets[f"{name} 224 px"] = two_dates(firsts, lambda path: path.parents[1] / "B" / path.name)
     full = 256 + 2 * MARGIN_PX
     szada = [[grey(change / f"SZTAKI_AirChange/Szada/{n}/im{k}.bmp") for k in (1, 2)] for n in (1, 2)]
