@@ -99,7 +99,7 @@ def descriptions(files: Sequence[Path], pretrained: Path) -> Mapping[str, tuple[
     named: dict[str, tuple[Blocks, str]] = {"colour": ([np.stack([joint_histogram(picture) for picture in pictures])], "jointly")}
     named |= {f"block {at}: class token + mean patch": ([both[at]], "jointly") for at in depth}
     named |= {"block 3: class token": ([unit[-2]], "jointly"), "block 3: mean patch": ([unit[-1]], "jointly")}
-    for chosen in ((1, 3), (0, 3), (0, 1, 2, 3)):
+    for chosen in ((1, 3), (0, 3), (0, 1, 3), (0, 1, 2, 3)):
         named[f"blocks {', '.join(map(str, chosen))} jointly"] = ([both[at] for at in chosen], "jointly")
     for chosen in ((3, 1), (1, 3), (3, 0), (0, 3), (3, 1, 0), (0, 1, 3)):
         named[f"blocks {', '.join(map(str, chosen))} in turn"] = ([both[at] for at in chosen], "in_turn")
