@@ -81,20 +81,22 @@ def plant(imagery: Path, bank: Path, each: int, keep: Callable[[str], bool]) -> 
     return planted, len(files)
 
 
-def found(out: Path, bank: Path, planted: dict[str, list[str]]) -> tuple[dict[str, float], list[str]]:
-    """Return the share of pairs of each kind of which one picture was dropped, and the names dropped without being of a pair.
+def found(out: Path, bank: Path, planted: dict[str, list[str]]) -> tuple[dict[str, tuple[int, list[str]]], list[str]]:
+    """Return how many pairs of each kind count and the copies of those not found; and the names dropped without being of a pair.
 
-    Pairs of which a picture was refused for its quality (too much of it is white, say) do not count.
+    A pair is found where one picture of it was dropped. Pairs of which a picture was refused for its quality (too much of it is
+    white, say) do not count.
     """
     left = set(pq.read_table(out / "index.parquet")["scene"].to_pylist())
     unfit = set(pq.read_table(out / "rejected.parquet")["scene"].to_pylist())  # by its quality; duplicates are named by place
     dropped = {path.relative_to(bank).as_posix() for path in bank.rglob("*.jpg")} - left - unfit
-    shares, pairs = {}, set()
+    kinds, pairs = {}, set()
     for kind, names in planted.items():
-        both = [{name, name.replace("_copy", "")} for name in names]
-        shares[kind] = float(np.mean([len(pair & dropped) == 1 for pair in both if not pair & unfit]))
-        pairs |= set().union(*both)
-    return shares, sorted(dropped - pairs)
+        both = {name: {name, name.replace("_copy", "")} for name in names}
+        counted = {name: pair for name, pair in both.items() if not pair & unfit}
+        kinds[kind] = (len(counted), [name for name, pair in counted.items() if len(pair & dropped) != 1])
+        pairs |= set().union(*both.values())
+    return kinds, sorted(dropped - pairs)
 
 
 def table(imagery: Path, each: int) -> None:
@@ -105,12 +107,12 @@ def table(imagery: Path, each: int) -> None:
         start = time.process_time()
         curate(settings, out)
         seconds = time.process_time() - start
-        shares, false = found(out, bank, planted)
+        kinds, false = found(out, bank, planted)
         reasons = pq.read_table(out / "rejected.parquet")["reason"].to_pylist()
     print(f"{n} pictures, {each} copies of each kind, {seconds:.0f} CPU s for the whole curation, {len(reasons)} dropped")
     print("| kind | found |\n|---|--:|")
-    for kind, share in shares.items():
-        print(f"| {kind} | {share:.1%} |")
+    for kind, (counted, missed) in kinds.items():
+        print(f"| {kind} | {1 - len(missed) / counted:.1%} of {counted} {' '.join(missed)} |")
     print(f"| dropped without being planted, of {n} | {len(false)} {' '.join(false)} |")
 
 

@@ -23,16 +23,21 @@ class Dropped:
     """What of P places is left.
 
     Args:
-        usable: (P,) bool.
+        same_as: (P,) int64, place that a dropped place repeats, P and up for an excluded picture; -1 for what is left.
         rejected: rows of ``rejected.parquet``.
         counts: of the funnel: ``near_duplicates``, ``excluded``.
         excluded: what the manifest and the model card say of excluded pictures; None if nothing is excluded.
     """
 
-    usable: NDArray[np.bool_]
+    same_as: NDArray[np.int64]
     rejected: list[dict[str, Any]]
     counts: Mapping[str, int]
     excluded: Mapping[str, int] | None
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """(P,) bool, True for what is left."""
+        return self.same_as < 0
 
 
 def drop_same(
@@ -50,7 +55,7 @@ def drop_same(
     pieces, features, work = folders
     n_places = int((rows["date_index"].to_numpy() == 0).sum())
     if not (settings.duplicates.enabled or settings.exclude):
-        return Dropped(np.ones(n_places, bool), [], {}, None)
+        return Dropped(np.full(n_places, -1, np.int64), [], {}, None)
     n_dates = np.diff(np.flatnonzero(rows["date_index"].to_numpy() == 0), append=len(rows))
     places = Shown(pieces, anchor_rows(rows), n_dates, features / "features.npy", clusters)
     means = mean_directions(Stacked.of([places.features]), np.arange(n_places), clusters)
@@ -59,6 +64,6 @@ def drop_same(
     shown = int(found.excluded.sum())
     counts = {"near_duplicates": int((~found.usable).sum()) - shown} if settings.duplicates.enabled else {}
     if not settings.exclude:
-        return Dropped(found.usable, found.rejected(), counts, None)
+        return Dropped(found.same_as, found.rejected(), counts, None)
     known = {**(excluded.counts if excluded else {}), "places": shown}
-    return Dropped(found.usable, found.rejected(), {**counts, "excluded": shown}, known)
+    return Dropped(found.same_as, found.rejected(), {**counts, "excluded": shown}, known)

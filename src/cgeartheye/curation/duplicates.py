@@ -34,8 +34,11 @@ PAIRS_PER_PIECE: Final = 512
 LEAVES_PER_PIECE: Final = 256
 ROUNDS: Final = 4
 """Rounds of deciding: the index's candidates, then those that follow from what was found, until there are none [ours]."""
-NEIGHBOURS: Final = 2
-"""Clusters beside a cluster that are looked at as well [ours]."""
+VISITED: Final = 2
+"""Clusters beside its own in which a place is compared, those nearest to the place itself [ours]."""
+AROUND: Final = 16
+"""Clusters nearest to a cluster, of which those nearest to each of its places are chosen [ours]."""
+_VISITING_ROWS: Final = 512
 _DECODED_PX: Final = 256
 """The decoder itself shrinks chips while their shorter side stays above this: twice the side that is compared."""
 _SIGNATURE: Final = np.dtype([("hash", "<u8"), ("digest", "<u8"), ("std", "<f4")])
@@ -249,11 +252,11 @@ def _by_clusters(
     """Return candidates inside clusters and their neighbours, numbered as the hashes are."""
     rows = Stacked.of([each.features for each in shown])
     leaves = np.concatenate([each.clusters for each in shown])[comparable]
-    near = nearest_leaves(mean_directions(rows, comparable, leaves))
-    order = np.argsort(leaves, kind="stable")
-    bounds = np.searchsorted(leaves[order], np.arange(len(near) + 1))
-    members = [order[a:b] for a, b in pairwise(bounds)]
-    groups = [(leaf, np.sort(np.concatenate([members[leaf], *(members[n] for n in near[leaf])]))) for leaf in range(len(near))]
+    means = mean_directions(rows, comparable, leaves)
+    compared = np.column_stack([leaves, visited_leaves(rows, comparable, leaves, means)])
+    order = np.argsort(compared, axis=None, kind="stable")
+    bounds = np.searchsorted(compared.ravel()[order], np.arange(len(means) + 1))
+    groups = [(leaf, np.sort(order[a:b] // compared.shape[1])) for leaf, (a, b) in enumerate(pairwise(bounds))]
     blocks = [groups[start : start + LEAVES_PER_PIECE] for start in range(0, len(groups), LEAVES_PER_PIECE)]
     made = [work / "clusters" / f"{number:06d}.npy" for number in range(len(blocks))]
     entries = [
@@ -320,9 +323,33 @@ def mean_directions(rows: Stacked, numbers: NDArray[np.int64], leaves: NDArray[n
     return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12), np.float32)
 
 
-def nearest_leaves(means: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return for each of k unit means (k, d) the :data:`NEIGHBOURS` others nearest to it, (k, at most that many)."""
-    k, wanted = len(means), min(NEIGHBOURS, len(means) - 1)
+def visited_leaves(
+    rows: Stacked, numbers: NDArray[np.int64], leaves: NDArray[np.int32], means: NDArray[np.float32]
+) -> NDArray[np.int64]:
+    """Return the leaves beside its own that are nearest to each row, (n, at most :data:`VISITED`), of those around its own.
+
+    Two nearly equal rows on both sides of a border visit one another, however many borders their leaves have; the nearest leaves
+    of a leaf as a whole miss some of them.
+
+    Args:
+        rows: of unit length.
+        numbers: (n,) ascending, the rows that count.
+        leaves: (n,) their leaf.
+        means: (k, d) unit means of the leaves.
+    """
+    around, found = _nearest_leaves(means), [np.empty((0, min(VISITED, max(0, len(means) - 1))), np.int64)]
+    for start in range(0, len(numbers), _VISITING_ROWS):
+        chunk = slice(start, start + _VISITING_ROWS)
+        near = around[leaves[chunk]]
+        cosines = np.einsum("nd,nad->na", rows.take(numbers[chunk]), means[near])
+        nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :VISITED]
+        found.append(np.take_along_axis(near, nearest, axis=1))
+    return np.concatenate(found)
+
+
+def _nearest_leaves(means: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return for each of k unit means (k, d) the :data:`AROUND` others nearest to it, (k, at most that many)."""
+    k, wanted = len(means), min(AROUND, len(means) - 1)
     near = []
     for start in range(0, k if wanted > 0 else 0, 1024):
         far = -(means[start : start + 1024] @ means.T)

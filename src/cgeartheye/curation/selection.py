@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,9 @@ from cgeartheye.errors import DataError, InputError
 from cgeartheye.seeding import derive
 from cgeartheye.settings.curate import ClusterSettings
 
+DROPPED_SHARE: Final = 0.02
+"""Share of dropped places above which the others are clustered again: copies would else own clusters, and the budget with them
+[ours]."""
 Features = NDArray[np.float16] | NDArray[np.float32]
 
 
@@ -87,6 +91,30 @@ def cluster_places(
         some = ", ".join(names[row] for row in error.rows[:5])
         remedy = "their chips or the backbone are at fault: look at the chips, remove them from the archive, and curate again"
         raise DataError(f"{len(error.rows)} places have features that are not finite: {some}", remedy=remedy) from error
+
+
+def with_dropped(tree: Tree, before: NDArray[np.int32], same_as: NDArray[np.int64]) -> Tree:
+    """Return a tree of the places that are left with those that were dropped put into its leaves: to the place that they repeat.
+
+    What repeats a picture that is no place goes where most of its former leaf went.
+
+    Args:
+        tree: of the m of P places that are left.
+        before: (P,) leaf of each place in the tree of all.
+        same_as: (P,) place that a dropped place repeats, P and up for another picture, -1 for the m places that are left.
+    """
+    left, n = same_as < 0, len(same_as)
+    leaf = np.zeros(n, np.int32)
+    leaf[left] = tree.labels[0]
+    pairs, counts = np.unique(np.column_stack([before[left], leaf[left]]), axis=0, return_counts=True)
+    heir = np.zeros(int(before.max()) + 1, np.int32)
+    order = np.argsort(counts, kind="stable")
+    heir[pairs[order, 0]] = pairs[order, 1]  # the largest comes last and stays
+    foreign = same_as >= n
+    leaf[foreign] = heir[before[foreign]]
+    own = np.flatnonzero(~left & ~foreign)
+    leaf[own] = leaf[same_as[own]]
+    return Tree((leaf, *tree.labels[1:]), tree.centroids)
 
 
 def _in_turn(features: Rows, blocks: Sequence[int], settings: ClusterSettings, *, seed: int) -> Tree:

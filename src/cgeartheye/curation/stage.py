@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cgeartheye.clustering.rows import Picked, Rows
 from cgeartheye.clustering.tree import Tree
 from cgeartheye.curation.anchors import Embedded, embed_anew
 from cgeartheye.curation.archive import begin_archive
@@ -25,7 +26,7 @@ from cgeartheye.curation.pieces import Piece, Workers, cut_pieces, gather_pieces
 from cgeartheye.curation.places import cut_places
 from cgeartheye.curation.ranking import RankedChips, rank_chips
 from cgeartheye.curation.reuse import chips_folder, features_folder, note_pieces, put_away, take_over, work_folder
-from cgeartheye.curation.selection import Selection, Traits, cluster_places, select_places
+from cgeartheye.curation.selection import DROPPED_SHARE, Selection, Traits, cluster_places, select_places, with_dropped
 from cgeartheye.curation.storing import Store, note_embeddings, store_places
 from cgeartheye.curation.tables import write_places, write_rejected
 from cgeartheye.errors import DataError, InputError
@@ -185,9 +186,17 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
     embedded = embed_anew(pieces.rows, ranked.shown, Embedded(parts, features_folder(out)), settings, workers)
     mapped, combine = read_features(parts, embedded), settings.embedding.combine
     names, blocks = first["place"].to_pylist(), level_widths(embedding)
-    tree = cluster_places(names, mapped, blocks, settings.clusters, combine=combine, seed=settings.seed)
+
+    def cluster(some: Sequence[str], features: Rows) -> Tree:
+        return cluster_places(some, features, blocks, settings.clusters, combine=combine, seed=settings.seed)
+
+    tree = cluster(names, mapped)
     folders = (chips_folder(out), embedded, work_folder(out) / "same")
     dropped = drop_same(ranked.shown, tree.labels[0], settings, folders, workers)
+    left = np.flatnonzero(dropped.usable)
+    if 0 < len(left) < (1 - DROPPED_SHARE) * len(names):
+        again = cluster([names[place] for place in left], Picked(mapped, left))
+        tree = with_dropped(again, tree.labels[0], dropped.same_as)
     selection = _select(first, tree, ranked, dropped, settings)
     rejected = [*pieces.rejected, *ranked.rejected, *dropped.rejected]
     write_rejected(out, rejected)

@@ -20,7 +20,7 @@ class DuplicateSettings(Settings):
     """Perceptual hashes (63 bits, in any of eight orientations) that differ in at most so many bits make a candidate wherever
     they lie [ours]."""
     cluster_radius: int = Field(12, ge=0, le=24)
-    """The same inside a cluster and the two nearest to it [ours]."""
+    """The same inside a cluster and for each place in the two other clusters nearest to it [ours]."""
     alike_radius: int = Field(16, ge=0, le=24)
     """The same for two places there whose features have at least the cosine `alike` [ours]."""
     alike: float = Field(0.95, ge=-1, le=1)

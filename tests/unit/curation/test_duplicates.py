@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance
 from scipy import ndimage
 
 from cgeartheye.curation import curate
-from cgeartheye.curation.duplicates import _through_dropped
+from cgeartheye.curation.duplicates import VISITED, Stacked, _through_dropped, mean_directions, visited_leaves
 from cgeartheye.errors import DataError
 from cgeartheye.metrics.likeness import composed
 from cgeartheye.pretraining.card import describe
@@ -96,6 +96,51 @@ def test_what_follows_from_a_dropped_picture_becomes_a_candidate() -> None:
     assert len(_through_dropped(edges, np.array([-1, 0, -1, -1, 3]), np.concatenate([edges, further]))) == 0
 
 
+def unit_rows(n: int, path: Path) -> tuple[np.ndarray, Stacked]:
+    rows = np.random.default_rng(n).normal(size=(n, 6)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    np.save(path, rows)
+    return rows, Stacked.of([path])
+
+
+def test_a_place_visits_the_clusters_nearest_to_itself(tmp_path: Path) -> None:
+    rows, stacked = unit_rows(3000, tmp_path / "rows.npy")
+    leaves = np.argmax(rows @ rows[:9].T, axis=1).astype(np.int32)
+    means = mean_directions(stacked, np.arange(len(rows)), leaves)
+    visited = visited_leaves(stacked, np.arange(len(rows)), leaves, means)
+    cosines = rows.astype(np.float64) @ means.T
+    cosines[np.arange(len(rows)), leaves] = -np.inf
+    found, best = np.take_along_axis(cosines, visited, axis=1), np.sort(cosines, axis=1)[:, : -VISITED - 1 : -1]
+    np.testing.assert_allclose(found, best, atol=1e-6)
+
+
+def test_copies_on_both_sides_of_a_border_visit_one_another(tmp_path: Path) -> None:
+    """Each of 40 clusters in six dimensions has many borders, more than its two nearest clusters."""
+    n, path = 3000, tmp_path / "rows.npy"
+    rows, _ = unit_rows(n, path)
+    both = np.concatenate([rows, rows + np.float32(0.01)])
+    np.save(path, both / np.linalg.norm(both, axis=1, keepdims=True))
+    stacked, centres = Stacked.of([path]), rows[:40]
+    for _ in range(4):  # of k-means
+        leaves = np.argmax(both @ centres.T, axis=1).astype(np.int32)
+        centres = mean_directions(stacked, np.arange(2 * n), leaves)
+    visited = visited_leaves(stacked, np.arange(2 * n), leaves, centres)
+    apart = np.flatnonzero(leaves[:n] != leaves[n:])
+    there = (visited[apart] == leaves[apart + n, None]).any(axis=1)
+    back = (visited[apart + n] == leaves[apart, None]).any(axis=1)
+    assert len(apart) > 50
+    assert np.mean(there | back) > 0.95
+
+
+@pytest.mark.parametrize("leaves", [1, 2])
+def test_few_clusters_have_few_to_visit(tmp_path: Path, leaves: int) -> None:
+    rows, stacked = unit_rows(10, tmp_path / "rows.npy")
+    labels = (np.arange(10) % leaves).astype(np.int32)
+    means = mean_directions(stacked, np.arange(len(rows)), labels)
+    visited = visited_leaves(stacked, np.arange(len(rows)), labels, means)
+    assert visited.tolist() == [[1 - label] if leaves == 2 else [] for label in labels]
+
+
 def test_copies_of_the_same_bytes_are_found_even_without_texture(pictures: Path, tmp_path: Path) -> None:
     ramp = np.clip(100 + np.random.default_rng(0).normal(size=(96, 96, 3)) * 3.5, 0, 255)
     Image.fromarray(ramp.astype(np.uint8)).save(pictures / "a" / "flat.jpg", quality=100)
@@ -121,6 +166,17 @@ def test_the_budget_counts_what_is_left(pictures: Path, tmp_path: Path) -> None:
         shutil.copy(pictures / "a" / f"{number:02d}.jpg", pictures / "a" / f"again_{number:02d}.jpg")
     out = curate(settings_for(pictures, clusters={"keep_share": 0.5}), tmp_path / "out")
     assert len(kept(out)) == 6
+
+
+def test_copies_change_nothing_of_what_is_kept(pictures: Path, tmp_path: Path) -> None:
+    """Clusters are made of what is left; else copies own some of them, and take part of the budget along."""
+    chosen = {"clusters": {"levels": [5, 2], "keep_places": 6}}
+    plain = kept(curate(settings_for(pictures, **chosen), tmp_path / "plain"))
+    for number in range(5):
+        image = Image.open(pictures / "a" / f"{number:02d}.jpg")
+        for quality in range(40, 80, 4):
+            recompressed(image, quality).save(pictures / "a" / f"{number:02d}_{quality}.jpg", quality=quality)
+    assert kept(curate(settings_for(pictures, **chosen), tmp_path / "copied")) == plain
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cgeartheye.curation.selection import Selection, Traits, cluster_places, must_keep, select_places
+from cgeartheye.clustering.tree import Tree
+from cgeartheye.curation.selection import Selection, Traits, cluster_places, must_keep, select_places, with_dropped
 from cgeartheye.errors import DataError, ResourceError
 from cgeartheye.settings.curate import ClusterSettings
 
@@ -85,3 +86,12 @@ def test_a_gpu_that_is_asked_for_must_exist_and_auto_does_without() -> None:
     assert selected(plain).clusters.tolist() == selected(auto).clusters.tolist()
     with pytest.raises(ResourceError, match="GPU"):
         selected(ClusterSettings(levels=(20, 4), device="cuda"))
+
+
+def test_dropped_places_lie_where_what_they_repeat_lies_and_what_repeats_no_place_with_its_former_leaf() -> None:
+    left = Tree((np.array([0, 1, 1, 2], np.int32), np.array([0, 0, 0], np.int32)), (np.zeros((3, 2), np.float32),))
+    before = np.array([0, 0, 1, 1, 1, 1, 2], np.int32)
+    same_as = np.array([-1, 5, -1, -1, 7, -1, 9])  # 7 and 9 are pictures that are no places
+    tree = with_dropped(left, before, same_as)
+    assert tree.labels[0].tolist() == [0, 2, 1, 1, 1, 2, 0]
+    assert tree.labels[1] is left.labels[1]
