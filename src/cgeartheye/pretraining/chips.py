@@ -117,7 +117,9 @@ class Chips:
 
     def _ask(self, keys: list[tuple[int, int]]) -> None:
         wanted = [key for key in keys if key not in self._kept and key not in self._coming]
-        self._reader.expect([row for row, _ in wanted])
+        wanted.sort()  # the dates of a place one after the other: one request where they lie far away, one piece of a disk
+        if wanted:
+            self._pool.submit(self._reader.expect, [row for row, _ in wanted])  # by a thread: a disk's full queue lets one wait
         for key in wanted:
             if key not in self._coming:
                 self._coming[key] = self._pool.submit(self._decode_or_next, *key)

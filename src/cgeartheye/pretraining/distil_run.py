@@ -61,7 +61,7 @@ class DistilRun:
         self.settings, self.folder, self.world, self.progress = settings, folder, processes, progress
         self.checkpoints = folder / "checkpoints"
         self.reader = ShardReader(settings.curated or Path())
-        self.places = Places(self.reader, settings.season)
+        self.places = Places(self.reader, settings.season, window=settings.window)
         self.sizes = (settings.backbone, *settings.distil.students)
         self.parent = _teacher_of(settings, self.sizes)
         if processes.leads:

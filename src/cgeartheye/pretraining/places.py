@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cgeartheye.errors import DataError
 from cgeartheye.settings.pretrain_sections import SeasonSettings
 from cgeartheye.shards.reader import ShardReader
-from cgeartheye.shards.sampler import sample_index
+from cgeartheye.shards.sampler import WindowOrder, sample_index
 from cgeartheye.transforms.draws import uniforms
 
 _NO_DAY: Final = -(2**40)  # further from any date, and from none, than any gap
@@ -58,16 +58,19 @@ class Places:
     Args:
         reader: the shards.
         season: what may pair; ``off`` pairs nothing.
+        window: shards whose places are mixed at a time (:class:`cgeartheye.shards.sampler.WindowOrder`); None: all places.
 
     Raises:
         DataError: if there is no place.
     """
 
-    def __init__(self, reader: ShardReader, season: SeasonSettings) -> None:
+    def __init__(self, reader: ShardReader, season: SeasonSettings, *, window: int | None = None) -> None:
         if not len(reader):
             raise DataError(
                 "there is no place to learn from", where=str(reader.folder), remedy="curate again with a wider selection"
             )
+        self._reader = reader
+        self._windows = None if window is None else WindowOrder(reader.shard_sizes(), window)
         self.starts, self.counts = reader.starts(), reader.n_dates()
         self.place_of_row: NDArray[np.int64] = np.repeat(np.arange(len(reader)), self.counts)
         self._views = season.views
@@ -115,7 +118,7 @@ class Places:
             M draws.
         """
         M, B = samples.shape
-        places = sample_index(seed, samples.reshape(-1), len(self))
+        places = self._at(samples.reshape(-1), seed=seed)
         dates = np.floor(uniforms(seed, "anchor", samples.reshape(-1), 1)[:, 0] * self.counts[places]).astype(np.int64)
         anchors = self.starts[places] + dates
         others = self._others(anchors, samples.reshape(-1), seed=seed)  # (M B, V)
@@ -133,6 +136,13 @@ class Places:
         rows = zip(samples, anchors.reshape(M, B), season, *parts, weight, strict=True)
         names = ("samples", "anchors", "season", "place", "order", "weight")
         return tuple(Drawn(**dict(zip(names, row, strict=True))) for row in rows)
+
+    def names(self, samples: NDArray[np.int64], *, seed: int) -> list[str]:
+        """Return the names of the places of running sample numbers (n,) int64."""
+        return [self._reader.place(place) for place in self._at(samples, seed=seed).tolist()]
+
+    def _at(self, samples: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
+        return sample_index(seed, samples, len(self)) if self._windows is None else self._windows.index(seed, samples)
 
     def _others(self, anchors: NDArray[np.int64], samples: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
         """Return (B, V) rows that may pair with ``anchors`` (B,), in random order, -1 where there is no more."""

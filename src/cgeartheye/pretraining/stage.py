@@ -29,7 +29,7 @@ from cgeartheye.pretraining.views import ViewMaker
 from cgeartheye.pretraining.watch import Clock, Position, SetbackError, Sinks, Watch, best_steps
 from cgeartheye.progress import SILENT, Progress
 from cgeartheye.settings.pretrain import PretrainSettings
-from cgeartheye.shards.reader import ShardReader
+from cgeartheye.shards.reader import ShardReader, index_folder
 from cgeartheye.stage import open_stage
 from cgeartheye.training.checkpoint import (
     Saver,
@@ -79,7 +79,8 @@ def pretrain(settings: PretrainSettings, out: Path, *, progress: Progress = SILE
                 run(settings, out, processes, SILENT).train()
             processes.wait()
             return out
-        with open_stage(out, "pretrain", settings, {"curated": settings.curated, **start_inputs(settings)}) as stage:
+        inputs = {"curated": index_folder(settings.curated), **start_inputs(settings)}
+        with open_stage(out, "pretrain", settings, inputs) as stage:
             if not processes.share(stage.finished):
                 write_results(stage, run(settings, out, processes, progress).train(), progress)
         processes.wait()
@@ -94,7 +95,7 @@ class _Run:
         self.phases = [settings.phase(number) for number in range(len(settings.phases) + 1)]
         self.checkpoints = folder / "checkpoints"
         self.reader = ShardReader(settings.curated or Path())
-        self.places = Places(self.reader, settings.season)
+        self.places = Places(self.reader, settings.season, window=self.settings.window)
         self.parent = parent_of(settings)
         if self.parent is not None:
             progress.say(self.parent.introduction())
@@ -159,7 +160,7 @@ class _Run:
                 position=position,
                 sinks=sinks,
                 probe=self.probe,
-                reader=self.reader,
+                places=self.places,
                 prototypes=self.prototypes,
                 clock=clock,
             )
@@ -172,7 +173,7 @@ class _Run:
 
     def _maker(self, settings: PretrainSettings, training: Training, position: Position) -> ViewMaker:
         return ViewMaker(
-            Places(self.reader, settings.season),
+            Places(self.reader, settings.season, window=self.settings.window),
             self.chips,
             settings=settings,
             patch_px=training.pair.student.backbone.patch_px,

@@ -18,12 +18,11 @@ from cgeartheye.files import write_json
 from cgeartheye.pretraining.alarms import alarms, as_columns
 from cgeartheye.pretraining.loop import Look, Rates, Training
 from cgeartheye.pretraining.objective import Taught
+from cgeartheye.pretraining.places import Places
 from cgeartheye.pretraining.probe import Probe, effective_rank
 from cgeartheye.pretraining.start import Guard
 from cgeartheye.progress import Progress
 from cgeartheye.settings.pretrain import PretrainSettings
-from cgeartheye.shards.reader import ShardReader
-from cgeartheye.shards.sampler import sample_index
 from cgeartheye.training.checkpoint import Saver, prune_checkpoints
 from cgeartheye.training.run_log import RunLog, read_lines
 from cgeartheye.training.trackers import Tracker
@@ -110,7 +109,7 @@ class Watch:
         position: of the phase in the run.
         sinks: where to write.
         probe: or None.
-        reader: the shards, to name the places of steps that could not be made.
+        places: what samples are made of, to name the places of steps that could not be made.
         prototypes: K.
         clock: seconds so far.
     """
@@ -122,12 +121,12 @@ class Watch:
         position: Position,
         sinks: Sinks,
         probe: Probe | None,
-        reader: ShardReader,
+        places: Places,
         prototypes: int,
         clock: Clock,
     ) -> None:
         self._settings, self._position, self._sinks = settings, position, sinks
-        self._probe, self._reader, self._clock = probe, reader, clock
+        self._probe, self._places, self._clock = probe, places, clock
         self._training, self._since = (0.0, 0.0), 0
         self._skipped: list[int] = []
         self._known: list[dict[str, Any]] = [] if sinks.log is None else read_lines(sinks.log.path)
@@ -254,9 +253,12 @@ class Watch:
     def _evidence(self, step: int, row: Mapping[str, float]) -> dict[str, Any]:
         batch = self._settings.batch
         samples = self._position.first_sample + np.arange(step * batch, (step + 1) * batch)
-        drawn = sample_index(self._settings.seed, samples, len(self._reader)).tolist()
         values = {name: value if math.isfinite(value) else str(value) for name, value in row.items()}
-        return {"step": self._position.first_step + step, "values": values, "places": [self._reader.place(i) for i in drawn]}
+        return {
+            "step": self._position.first_step + step,
+            "values": values,
+            "places": self._places.names(samples, seed=self._settings.seed),
+        }
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._sinks.log is None:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cgeartheye.settings.base import NOT_IDENTITY, Settings, StageSettings, UserPath
+from cgeartheye.settings.base import NOT_IDENTITY, Address, Settings, StageSettings
 from cgeartheye.settings.pretrain_sections import (
     DistilSettings,
     GramSettings,
@@ -28,8 +28,11 @@ from cgeartheye.settings.pretrain_sections import (
 class PretrainSettings(StageSettings):
     """Everything that decides a backbone."""
 
-    curated: UserPath | None = None
-    """Folder of shards (default: the project's own ``curated``)."""
+    curated: Address | None = Field(None, json_schema_extra=NOT_IDENTITY)  # an input is known by its content
+    """Folder of shards (default: the project's own ``curated``), or its address: ``http(s)://``, or what fsspec knows."""
+    window: int | None = Field(None, ge=1)
+    """Shards whose places are mixed at a time, for stores that lie far away or do not fit in memory; none: all places of the
+    data set, and 16 shards at an address [ours]."""
     backbone: Size = "nano"
     """Size [paper: five sizes; nano ours]. It also decides the defaults of whatever is left out below."""
     drop_path: float = Field(0.1, ge=0, lt=1)
@@ -113,6 +116,8 @@ class PretrainSettings(StageSettings):
             message = f"batch must be a multiple of microbatch, but {self.batch} is no multiple of {self.microbatch}"
             raise ValueError(message)
         changes: dict[str, Any] = {}
+        if self.window is None and isinstance(self.curated, str):
+            changes["window"] = REMOTE_WINDOW
         if self.steps is None and self.epochs is None:
             changes |= {"steps": 3000} if self.backbone == "nano" else {"epochs": 100.0}
         if self.season.size_px is None:
@@ -183,6 +188,9 @@ PHASE_KEYS: Final = frozenset(
     }
 )
 """What a later phase may change: everything but the network, its heads and the data."""
+
+REMOTE_WINDOW: Final = 16
+"""Shards that are mixed at a time where they lie at an address [ours]: 12,000 places of four dates in shards of 256 MB."""
 
 LATER_EMA: Final = 0.999
 """Momentum at which the teacher of a later phase begins [dinov3, high resolution]."""

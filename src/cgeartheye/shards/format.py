@@ -17,6 +17,8 @@ from cgeartheye.errors import DataError
 
 SCHEMA_VERSION: Final = 1
 INDEX_NAME: Final = "index.parquet"
+MANIFEST_NAME: Final = "manifest.json"
+"""Of the stage that made a data set; it tells what the data are, and reading chips does not need it."""
 SHARD_FOLDER: Final = "shards"
 BLOCK: Final = 512
 """Bytes of a tar header, and the unit that members are padded to."""

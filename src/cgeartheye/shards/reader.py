@@ -9,8 +9,9 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,8 @@ from cgeartheye.shards.sources import LocalShards, Source
 from cgeartheye.shards.spans import Spans
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]+://.+", re.IGNORECASE)
+Coded = TypeVar("Coded", bytes, memoryview)
+
 _LOOSE: Final = 2**16
 """Bytes between the chips of a place above which they are read one by one: a foreign tar in another order."""
 
@@ -100,7 +103,8 @@ class ShardReader:
             batches = table.select(list(POSITION_COLUMNS)).to_batches()
             self._chips = gathered.positions(gather(batches, gathered, where=str(self.folder)))
             self._described = TableDescribed(table)
-        self._spans = None if isinstance(self._source, LocalShards) else Spans(self.read_place)
+        self._local = self._source if isinstance(self._source, LocalShards) else None
+        self._spans = Spans(self.read_place)
 
     def __reduce__(self) -> tuple[type[ShardReader], tuple[Path | str]]:
         """Pickle the folder only: another process opens it anew."""
@@ -135,30 +139,36 @@ class ShardReader:
 
         Of a remote place all dates come with one request, and are kept for those who ask for the next ones.
         """
-        if self._spans is not None:
-            place = self._chips.place_of(row)
-            return self._spans.get(place)[row - int(self._chips.starts[place])]
-        offset, length = self._bytes(row)
-        return self._checked(row, self._source.read(self._shard(row), offset, length))
+        if self._local is None:
+            return bytes(self._of_span(row))
+        return self._checked(row, self._source.read(self._shard(row), *self._bytes(row)))
 
-    def read_place(self, i: int) -> tuple[bytes, ...]:
-        """Return the coded bytes of all dates of place ``i``, in order of date, by one read; raises as :meth:`read`."""
+    def read_place(self, i: int) -> tuple[memoryview, ...]:
+        """Return the coded bytes of all dates of place ``i``, in order of date, by one read; raises as :meth:`read`.
+
+        They are views of what was read, as one piece of memory.
+        """
         rows = self._rows(i)
         placed = [self._bytes(row) for row in rows]
         start, end = placed[0][0], sum(placed[-1])
         if end - start > sum(length for _, length in placed) + len(placed) * 2 * BLOCK + _LOOSE or not self._adjacent(rows):
-            return tuple(
-                self._checked(row, self._source.read(self._shard(row), *at)) for row, at in zip(rows, placed, strict=True)
-            )
-        span = self._source.read(self._shard(rows.start), start, end - start)
-        parts = (span[offset - start : offset - start + length] for offset, length in placed)
+            parts = [memoryview(self._source.read(self._shard(row), *at)) for row, at in zip(rows, placed, strict=True)]
+        else:
+            span = memoryview(self._source.read(self._shard(rows.start), start, end - start))
+            parts = [span[offset - start : offset - start + length] for offset, length in placed]
         return tuple(self._checked(row, part) for row, part in zip(rows, parts, strict=True))
 
     def expect(self, rows: Sequence[int]) -> None:
-        """Say that these rows of the index will be read soon; a local disk begins to. Faults are told when they are read."""
-        for row in rows:
-            with contextlib.suppress(DataError, OSError):
-                self._source.expect(self._shard(row), *self._bytes(row))
+        """Say that these rows of the index will be read soon; a local disk begins to, with one request for neighbours in a row.
+
+        Faults are told when they are read.
+        """
+        if self._local is None:
+            return
+        with contextlib.suppress(DataError):
+            for shard, start, end in self._joined(rows):
+                with contextlib.suppress(DataError, OSError):
+                    self._local.expect(shard, start, end - start)
 
     def decode(self, i: int, j: int) -> NDArray[np.uint8]:
         """Return date ``j`` of place ``i`` as a picture (H, W, 3) uint8, RGB.
@@ -170,7 +180,7 @@ class ShardReader:
 
     def decode_row(self, row: int, *, divisor: int = 1) -> NDArray[np.uint8]:
         """Return row ``row`` of the index as a picture; raises and scales as :meth:`decode` and :func:`decode_chip`."""
-        data = self.read_row(row)
+        data = self.read_row(row) if self._local is not None else self._of_span(row)
         try:
             return decode_chip(data, divisor=divisor)
         except DataError as error:
@@ -231,11 +241,28 @@ class ShardReader:
 
     def _adjacent(self, rows: range) -> bool:
         within = slice(rows.start, rows.stop)
-        return bool(np.all(self._chips.shard[within] == self._chips.shard[rows.start])) and bool(
-            np.all(np.diff(self._chips.offset[within]) > 0)
-        )
+        offsets = self._chips.offset[within].tolist()
+        return len(set(self._chips.shard[within].tolist())) == 1 and all(a < b for a, b in pairwise(offsets))
 
-    def _checked(self, row: int, data: bytes) -> bytes:
+    def _joined(self, rows: Sequence[int]) -> Iterator[tuple[str, int, int]]:
+        """Yield (shard, first byte, end) of rows; those that follow one another on disk are one piece."""
+        shard, start, end = "", 0, 0
+        for row in rows:
+            its_shard, (offset, length) = self._shard(row), self._bytes(row)
+            if its_shard == shard and end <= offset <= end + 2 * BLOCK:  # padding and a header lie between them
+                end = offset + length
+                continue
+            if shard:
+                yield shard, start, end
+            shard, start, end = its_shard, offset, offset + length
+        if shard:
+            yield shard, start, end
+
+    def _of_span(self, row: int) -> memoryview:
+        place = self._chips.place_of(row)
+        return self._spans.get(place)[row - int(self._chips.starts[place])]
+
+    def _checked(self, row: int, data: Coded) -> Coded:
         crc32 = int(self._chips.crc32[row])
         if len(data) != int(self._chips.length[row]) or (crc32 >= 0 and zlib.crc32(data) != crc32):
             raise _mismatch(self.shard_of(row), self._member(row))
@@ -260,6 +287,16 @@ class ShardReader:
         )
 
 
+def index_folder(folder: Path | str) -> Path:
+    """Return the local folder that tells what a data set holds: itself, or the copy of a remote one's index and manifest.
+
+    Raises: as :class:`ShardReader`.
+    """
+    if isinstance(folder, str) and _URL.fullmatch(folder):
+        return fetch_index(folder, cache_folder())[0].parent
+    return Path(folder)
+
+
 def _opened(folder: Path | str) -> tuple[Path, Source, pa.Table | None]:
     """Return the folder of the index, the source of shards, and the index itself where it had to be made up."""
     if isinstance(folder, str) and _URL.fullmatch(folder):
@@ -276,7 +313,7 @@ def _opened(folder: Path | str) -> tuple[Path, Source, pa.Table | None]:
     return path, LocalShards(shards), scan_shards(tars)
 
 
-def decode_chip(data: bytes, *, divisor: int = 1) -> NDArray[np.uint8]:
+def decode_chip(data: bytes | memoryview, *, divisor: int = 1) -> NDArray[np.uint8]:
     """Decode a chip's bytes to (ceil(H / divisor), ceil(W / divisor), 3) uint8, RGB.
 
     Args:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import http.client
+import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlsplit
@@ -18,7 +19,7 @@ import fsspec
 
 from cgeartheye.errors import DataError, InputError, ResourceError
 from cgeartheye.files import atomic_path
-from cgeartheye.shards.format import INDEX_NAME, SHARD_FOLDER
+from cgeartheye.shards.format import INDEX_NAME, MANIFEST_NAME, SHARD_FOLDER
 from cgeartheye.shards.sources import Source
 
 TRIES: Final = 4
@@ -68,24 +69,25 @@ class HttpShards:
 
         return _tried(once, self.where(shard))
 
-    def expect(self, shard: str, offset: int, length: int) -> None:
-        """Do nothing: a request is made when its bytes are read."""
-
     def where(self, shard: str) -> str:
         """Return the URL of a shard."""
         return f"{self._base}/{quote(shard)}"
 
-    def fetch(self, name: str, folder: Path) -> Path:
-        """Keep a whole file in ``folder``, in a place of its own for each state the server tells; raises as :meth:`read`."""
-        where = self.where(name)
+    def state(self, name: str) -> str:
+        """Return what changes when a file changes, as the server tells it; raises as :meth:`read`."""
 
-        def state() -> str:
+        def once() -> str:
             with self._answer("HEAD", name, {}) as answer:
                 if answer.status != 200:
                     raise self._fault(name, answer.status, "")
                 return " ".join(answer.getheader(key) or "" for key in ("ETag", "Last-Modified", "Content-Length"))
 
-        def copy() -> Path:
+        return _tried(once, self.where(name))
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Copy a whole file to ``target``, which appears whole or not at all; raises as :meth:`read`."""
+
+        def once() -> None:
             with atomic_path(target) as temporary, temporary.open("wb") as handle, self._answer("GET", name, {}) as answer:
                 if answer.status != 200:
                     raise self._fault(name, answer.status, "")
@@ -93,12 +95,10 @@ class HttpShards:
                     handle.write(block)
                 if answer.length:
                     raise ConnectionError(f"ended {answer.length} bytes too soon")
-            return target
 
-        target = _kept(folder, where, _tried(state, where))
-        return target if target.exists() else _tried(copy, where)
+        _tried(once, self.where(name))
 
-    @contextmanager
+    @contextlib.contextmanager
     def _answer(self, method: str, name: str, headers: dict[str, str]) -> Iterator[http.client.HTTPResponse]:
         """Make a request; the connection is kept only if its answer was read to the end."""
         connection = self._connection()
@@ -159,24 +159,22 @@ class BucketShards:
             lambda: bytes(self._files.cat_file(self._name(shard), start=offset, end=offset + length)), self.where(shard)
         )
 
-    def expect(self, shard: str, offset: int, length: int) -> None:
-        """Do nothing: bytes are fetched when they are read."""
-
     def where(self, shard: str) -> str:
         """Return the URL of a shard."""
         return f"{self._base}/{shard}"
 
-    def fetch(self, name: str, folder: Path) -> Path:
-        """Keep a whole file in ``folder``, as :meth:`HttpShards.fetch` does."""
-        where = self.where(name)
+    def state(self, name: str) -> str:
+        """Return what changes when a file changes; raises as :meth:`read`."""
+        return _tried(lambda: str(self._files.checksum(self._name(name))), self.where(name))
 
-        def copy() -> Path:
+    def fetch(self, name: str, target: Path) -> None:
+        """Copy a whole file, as :meth:`HttpShards.fetch` does."""
+
+        def once() -> None:
             with atomic_path(target) as temporary:
                 self._files.get_file(self._name(name), str(temporary))
-            return target
 
-        target = _kept(folder, where, _tried(lambda: str(self._files.checksum(self._name(name))), where))
-        return target if target.exists() else _tried(copy, where)
+        _tried(once, self.where(name))
 
     def _name(self, name: str) -> str:
         return f"{self._path}/{name}"
@@ -188,18 +186,42 @@ def remote(url: str) -> HttpShards | BucketShards:
 
 
 def fetch_index(url: str, folder: Path) -> tuple[Path, Source]:
-    """Keep the index of a remote data set in ``folder`` and return it with the source of its shards.
+    """Keep the index of a remote data set, and its manifest if it has one, and return the index with the source of the shards.
+
+    They are kept in a place of their own for each state of the index, below ``folder``.
 
     Raises:
         InputError: if there is no index.
         ResourceError: if the server cannot be reached.
     """
+    source = remote(url)
     try:
-        index = remote(url).fetch(INDEX_NAME, folder)
+        state = source.state(INDEX_NAME)
+        name = hashlib.sha256(f"{source.where(INDEX_NAME)} {state}".encode()).hexdigest()[:20]
+        index = folder / f"remote-{name}" / INDEX_NAME
+        if not index.exists():
+            _fetch_manifest(source, index.parent)
+            source.fetch(INDEX_NAME, index)
     except DataError as error:
         what = f"there is no {INDEX_NAME} here ({error.what})"
         raise InputError(what, where=url, remedy="give the address of a folder that cgeartheye curate wrote") from error
     return index, remote(f"{url.rstrip('/')}/{SHARD_FOLDER}")
+
+
+def _fetch_manifest(source: HttpShards | BucketShards, folder: Path) -> None:
+    """Keep the stage's manifest, by which the data are the same ones here and in a folder; many a data set has none."""
+    target = folder / MANIFEST_NAME
+    with contextlib.suppress(DataError):
+        source.fetch(MANIFEST_NAME, target)
+        if not isinstance(_json(target), dict):  # servers may answer anything for a file that is missing
+            target.unlink()
+
+
+def _json(path: Path) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
 
 
 def _read(answer: http.client.HTTPResponse, promised: int) -> bytes:
@@ -208,11 +230,6 @@ def _read(answer: http.client.HTTPResponse, promised: int) -> bytes:
     if len(data) < promised:
         raise ConnectionError(f"ended {promised - len(data)} bytes too soon")
     return data
-
-
-def _kept(folder: Path, where: str, state: str) -> Path:
-    name = hashlib.sha256(f"{where} {state}".encode()).hexdigest()[:20]
-    return folder / f"remote-{name}" / INDEX_NAME
 
 
 def _tried(once: Callable[[], Result], where: str) -> Result:

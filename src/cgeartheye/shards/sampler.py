@@ -91,6 +91,7 @@ class WindowOrder:
         self._sizes, self._window = sizes.astype(np.int64), window
         self._firsts = np.cumsum(sizes) - sizes
         self._n = int(sizes.sum())
+        self._known: tuple[int, NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def index(self, seed: int, t: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return which place is drawn as number ``t`` (any shape) of a run, as :func:`sample_index` does; (seed, t) decide."""
@@ -104,8 +105,7 @@ class WindowOrder:
 
     def _epoch(self, seed: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         count = len(self._sizes)
-        order = sample_index(seed, np.arange(count), count)
-        ends = np.cumsum(self._sizes[order])
+        order, ends = self._shards(seed)
         last = np.minimum(np.arange(self._window - 1, count + self._window - 1, self._window), count - 1)
         window_ends = ends[last]
         window = np.searchsorted(window_ends, positions, side="right")
@@ -119,3 +119,11 @@ class WindowOrder:
         shard = order[slot]
         found: NDArray[np.int64] = self._firsts[shard] + mixed - (ends[slot] - self._sizes[shard])
         return found
+
+    def _shards(self, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the epoch's order of shards (S,) and its cumulated places (S,); those of the last epoch asked for are kept."""
+        known = self._known
+        if known is None or known[0] != seed:
+            order = sample_index(seed, np.arange(len(self._sizes)), len(self._sizes))
+            known = self._known = (seed, order, np.cumsum(self._sizes[order]))
+        return known[1], known[2]

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from cgeartheye.errors import DataError
 from cgeartheye.shards.format import CHIP_BYTE_LIMIT, CHIP_PATTERN, INDEX_SCHEMA
+from cgeartheye.shards.kept_scans import SCAN_SCHEMA, kept_scan
 from cgeartheye.shards.tar import Member, TarFaultError, walk
 
 
@@ -24,32 +25,46 @@ def scan_shards(paths: Sequence[Path]) -> pa.Table:
         that comes twice, an empty chip, or a member that is larger than a chip can be or reaches beyond the file's end.
     """
     owners: dict[str, str] = {}
-    tables = [_scan(path, owners) for path in paths]
+    tables = []
+    for path in paths:
+        found = kept_scan(path, _scan)
+        for place in found["place"].unique().to_pylist():
+            if owners.setdefault(place, path.name) != path.name:
+                raise _twice(place, path)
+        tables.append(_indexed(path.name, found))
     return pa.concat_tables(tables).combine_chunks() if tables else INDEX_SCHEMA.empty_table()
 
 
-def _scan(path: Path, owners: dict[str, str]) -> pa.Table:
+def _scan(path: Path) -> pa.Table:
+    """Walk one tar: a table of :data:`cgeartheye.shards.kept_scans.SCAN_SCHEMA`."""
     places: dict[str, dict[int, Member]] = {}
     for place, date_index, member in _chips(path):
-        if owners.setdefault(place, path.name) != path.name or date_index in places.setdefault(place, {}):
-            raise DataError(f"the key {member.name!r} comes twice", where=str(path))
+        if date_index in places.setdefault(place, {}):
+            raise _twice(member.name, path)
         places[place][date_index] = member
     rows = [(place, n, dates[number]) for place, dates in places.items() for n, number in enumerate(sorted(dates))]
-    return _table(path.name, rows)
-
-
-def _table(shard: str, rows: Sequence[tuple[str, int, Member]]) -> pa.Table:
-    known = {
+    columns = {
         "place": [place for place, _, _ in rows],
         "date_index": [number for _, number, _ in rows],
-        "shard": [shard] * len(rows),
         "offset": [member.offset for _, _, member in rows],
         "length": [member.size for _, _, member in rows],
-        "year": [0] * len(rows),
-        "quarter": [0] * len(rows),
     }
-    columns = [pa.array(known[f.name], f.type) if f.name in known else pa.nulls(len(rows), f.type) for f in INDEX_SCHEMA]
-    return pa.table(columns, schema=INDEX_SCHEMA)
+    return pa.table(columns, schema=SCAN_SCHEMA)
+
+
+def _twice(name: str, path: Path) -> DataError:
+    return DataError(f"the key {name!r} comes twice", where=str(path))
+
+
+def _indexed(shard: str, found: pa.Table) -> pa.Table:
+    """Return a scan as rows of an index."""
+    known = {
+        **{name: found[name] for name in SCAN_SCHEMA.names},
+        "shard": pa.repeat(shard, len(found)),
+        "year": pa.repeat(pa.scalar(0, pa.int32()), len(found)),
+        "quarter": pa.repeat(pa.scalar(0, pa.int32()), len(found)),
+    }
+    return pa.table([known.get(f.name, pa.nulls(len(found), f.type)) for f in INDEX_SCHEMA], schema=INDEX_SCHEMA)
 
 
 def _chips(path: Path) -> Iterator[tuple[str, int, Member]]:

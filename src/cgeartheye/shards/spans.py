@@ -11,7 +11,7 @@ from typing import Final
 SPAN_BYTES: Final = 64 * 2**20
 """Bytes of remote places that a process keeps: about 200 of four dates [ours]."""
 
-Chips = tuple[bytes, ...]
+Chips = tuple[memoryview, ...]
 
 
 class Spans:

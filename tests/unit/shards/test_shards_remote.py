@@ -241,7 +241,7 @@ def test_the_index_is_fetched_once(tmp_path: Path) -> None:
         for _ in range(3):
             ShardReader(server.url + "/")
         assert [method for method, path, _ in server.requests if path == "/index.parquet"].count("GET") == 1
-        server.faults = ["", "half"]
+        server.faults = ["", "", "half"]
         (tmp_path / "user").rename(tmp_path / "moved")
         assert len(ShardReader(server.url)) == 3
     with pytest.raises(ResourceError, match="cannot be read after 4 tries"):

@@ -19,6 +19,7 @@ from PIL import Image
 from cgeartheye.errors import DataError, InputError
 from cgeartheye.shards.format import INDEX_SCHEMA, Chip, Place
 from cgeartheye.shards.reader import ShardReader, decode_chip
+from cgeartheye.shards.sources import LocalShards
 from cgeartheye.shards.writer import plan_shards, write_shards
 
 
@@ -275,3 +276,24 @@ def test_grey_chips_become_rgb() -> None:
         found = decode_chip(buffer.getvalue(), divisor=divisor)
         assert found.shape == (24 // divisor, 24 // divisor, 3)
         assert (found[..., 0] == found[..., 2]).all()
+
+
+def test_neighbours_are_told_ahead_as_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each wanted byte is asked for once, and what is asked for between chips is their headers and padding."""
+    folder = write_shards(tmp_path, [Place(f"p{i}", tuple(Chip(coded(4 * i + j), {}) for j in range(4)), {}) for i in range(3)])
+    reader = ShardReader(folder)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(LocalShards, "expect", lambda *at: asked.append((at[2], at[2] + at[3])))
+    reader.expect([0, 1, 2, 3, 9, 5])
+    chips = [reader.dates(row // 4)[row % 4] for row in (0, 3, 9, 5)]
+    ends = [(chip.offset, chip.offset + chip.length) for chip in chips]
+    assert asked == [(ends[0][0], ends[1][1]), ends[2], ends[3]]
+
+
+def test_telling_ahead_of_what_cannot_be_read_is_no_fault(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path, [Place("p", (Chip(coded(1), {}),), {})])
+    reader = ShardReader(folder)
+    (folder / "shards" / "000000.tar").unlink()
+    reader.expect([0])
+    with pytest.raises(DataError, match="missing"):
+        reader.read_row(0)
