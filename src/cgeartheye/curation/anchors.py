@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ from cgeartheye.curation.embedding import anchor_rows, embed_pieces, features_of
 from cgeartheye.curation.pieces import Workers
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.writer import write_table
+
+_TELLING: Final = ["date_index", "offset", "q_nodata"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ def embed_anew(rows: pa.Table, shown: pa.Table, pieces: Embedded, settings: Cura
         settings: of the embedding.
         workers: embed.
     """
-    changed = pc.not_equal(anchor_rows(rows)["offset"], anchor_rows(shown)["offset"]).to_numpy()
+    before, after = (anchor_rows(table.select(_TELLING))["offset"] for table in (rows, shown))
+    changed = pc.not_equal(before, after).to_numpy()
     if not changed.any():
         return pieces.features
     place = np.cumsum(shown["date_index"].to_numpy() == 0) - 1

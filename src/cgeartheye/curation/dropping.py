@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,10 @@ from cgeartheye.curation.embedding import anchor_rows
 from cgeartheye.curation.exclusion import read_excluded
 from cgeartheye.curation.pieces import Workers
 from cgeartheye.settings.curate import CurateSettings
+from cgeartheye.shards.format import POSITION_COLUMNS
+
+LOOKED_AT: Final = [*POSITION_COLUMNS, "width", "height", "gsd_m", "lon", "lat", "q_nodata"]
+"""Columns by which places are compared: the others of millions of places stay on disk."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def drop_same(
     if not (settings.duplicates.enabled or settings.exclude):
         return Dropped(np.full(n_places, -1, np.int64), [], {}, None)
     n_dates = np.diff(np.flatnonzero(rows["date_index"].to_numpy() == 0), append=len(rows))
-    places = Shown(pieces, anchor_rows(rows), n_dates, features / "features.npy", clusters)
+    places = Shown(pieces, anchor_rows(rows.select(LOOKED_AT)), n_dates, features / "features.npy", clusters)
     means = mean_directions(Stacked.of([places.features]), np.arange(n_places), clusters)
     excluded = read_excluded(settings, work / "excluded", means, workers)
     found = find_duplicates(places, excluded.shown if excluded else None, settings.duplicates, work, workers)

@@ -10,21 +10,28 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cgeartheye.curation.parts import Part
 from cgeartheye.errors import InputError
-from cgeartheye.files import read_json, write_json
+from cgeartheye.files import atomic_path, read_json, write_json
 from cgeartheye.processes import Pool
 from cgeartheye.progress import Progress
 from cgeartheye.shards.format import INDEX_NAME, INDEX_SCHEMA, SHARD_FOLDER, Place, shard_name
 from cgeartheye.shards.writer import write_index, write_shard, write_table
 
 Task = TypeVar("Task")
+_MAPPED_NAME: Final = "index.arrow"
+REJECTED: Final = pa.schema(
+    [("place", pa.string()), ("scene", pa.string()), ("date", pa.string()), ("reason", pa.string())],
+    metadata={"schema_version": "1"},
+)
+"""Columns of ``rejected.parquet``."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +51,40 @@ class Piece:
 
 @dataclass(frozen=True)
 class Pieces:
-    """All pieces of a run, on disk."""
+    """All pieces of a run, on disk.
+
+    Args:
+        folder: that holds them.
+        rejected: rows of ``rejected.parquet``.
+        counts: numbers for the funnel, added over pieces.
+    """
 
     folder: Path
-    rejected: list[dict[str, Any]]
+    rejected: pa.Table
     counts: dict[str, int]
 
-    @property
+    @cached_property
     def rows(self) -> pa.Table:
-        """Rows of all chips (:data:`cgeartheye.shards.format.INDEX_SCHEMA`) in order of piece and place."""
-        return pq.read_table(self.folder / INDEX_NAME)
+        """Rows of all chips (:data:`cgeartheye.shards.format.INDEX_SCHEMA`) in order of piece and place.
+
+        They are mapped from an uncompressed copy of the index: what is not looked at takes no memory, and what is the kernel
+        may take back. 16 million rows are 9 GB.
+        """
+        path = self.folder / _MAPPED_NAME
+        if not path.exists():
+            index = pq.ParquetFile(self.folder / INDEX_NAME)
+            with (
+                atomic_path(path) as temporary,
+                pa.OSFile(str(temporary), "wb") as file,
+                pa.ipc.new_file(file, index.schema_arrow) as writer,
+            ):
+                for batch in index.iter_batches():
+                    writer.write_batch(batch)
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+    def forget(self) -> None:
+        """Remove that copy."""
+        (self.folder / _MAPPED_NAME).unlink(missing_ok=True)
 
 
 class Workers:
@@ -141,16 +172,21 @@ def cut_pieces(make: Callable[[Task], Piece], tasks: Sequence[Task], folder: Pat
 
 def gather_pieces(folder: Path, count: int) -> Pieces:
     """Index the ``count`` pieces of ``folder``, all of which are there, and add up what they say."""
-    rejected: list[dict[str, Any]] = []
+    rejected = [REJECTED.empty_table()]
     counts: dict[str, int] = {}
     for number in range(count):
         note = read_json(note_path(folder, number))
-        rejected += note["rejected"]
+        rejected.append(rejected_table(note["rejected"]))
         for key, value in note["counts"].items():
             counts[key] = counts.get(key, 0) + value
     if not (folder / INDEX_NAME).exists():
         write_index(folder, (pq.read_table(part_path(folder, number)) for number in range(count)))
-    return Pieces(folder, rejected, counts)
+    return Pieces(folder, pa.concat_tables(rejected), counts)
+
+
+def rejected_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """Return rows of ``rejected.parquet`` as a table: a few bytes a row beside its texts."""
+    return pa.Table.from_pylist([{name: row.get(name) for name in REJECTED.names} for row in rows], schema=REJECTED)
 
 
 def _store(make: Callable[[Task], Piece], task: Task, folder: Path, number: int) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from cgeartheye.curation.dropping import LOOKED_AT
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.settings.curate_checks import Ranked
 
@@ -27,7 +28,8 @@ class RankedChips:
 
     Args:
         rows: of the chips that stay, with the columns ``q_rank_blur``, ``q_rank_haze``, ``q_rank_cloud`` in (0, 1), 1 the worst.
-        shown: rows of the same places and all that go: a place that stays without what is cut, one that goes with all of it.
+        shown: rows of the same places and those that go, the former without what is cut: of columns at
+            least those by which places are compared.
         places: (P,) bool, which of the places stay.
         rejected: rows of ``rejected.parquet``.
         counts: numbers for the funnel.
@@ -68,7 +70,7 @@ def rank_chips(rows: pa.Table, settings: CurateSettings) -> RankedChips:
     counts = {"among_worst": int((~keep).sum()), "chips": len(kept) - len(rows)}
     if settings.source == "archive":
         counts |= {"places": -lost, "places_with_too_few_dates": lost}
-    shown = rows.filter(pa.array(keep | ~places[place]))
+    shown = rows.select(LOOKED_AT).filter(pa.array(keep | ~places[place]))
     return RankedChips(_renumbered(kept), _renumbered(shown), places, rejected, counts)
 
 

@@ -22,7 +22,7 @@ from cgeartheye.curation.gallery import write_gallery
 from cgeartheye.curation.land import describe_land, draw_land
 from cgeartheye.curation.parts import Part
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
-from cgeartheye.curation.pieces import Piece, Workers, cut_pieces, gather_pieces, part_path
+from cgeartheye.curation.pieces import Piece, Workers, cut_pieces, gather_pieces, part_path, rejected_table
 from cgeartheye.curation.places import cut_places
 from cgeartheye.curation.ranking import RankedChips, rank_chips
 from cgeartheye.curation.reuse import chips_folder, features_folder, note_pieces, put_away, take_over, work_folder
@@ -177,12 +177,12 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
     funnel = {**plan.counts, **pieces.counts}
     funnel |= {name: funnel.get(name, 0) + count for name, count in ranked.counts.items()}
     if not len(ranked.rows):
-        write_rejected(out, [*pieces.rejected, *ranked.rejected])
+        write_rejected(out, pieces.rejected, rejected_table(ranked.rejected))
         write_json(out / "funnel.json", {"schema_version": 1, "steps": funnel})
         raise _nothing_left(settings, funnel)
     note_pieces(plan.tasks, settings, out)
     parts = _parts(plan, out)
-    first = pieces.rows.filter(pa.compute.equal(pieces.rows["date_index"], 0))
+    first = pieces.rows.select(["place", "stratum"]).filter(pa.compute.equal(pieces.rows["date_index"], 0))
     embedded = embed_anew(pieces.rows, ranked.shown, Embedded(parts, features_folder(out)), settings, workers)
     mapped, combine = read_features(parts, embedded), settings.embedding.combine
     names, blocks = first["place"].to_pylist(), level_widths(embedding)
@@ -198,10 +198,9 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
         again = cluster([names[place] for place in left], Picked(mapped, left))
         tree = with_dropped(again, tree.labels[0], dropped.same_as)
     selection = _select(first, tree, ranked, dropped, settings)
-    rejected = [*pieces.rejected, *ranked.rejected, *dropped.rejected]
-    write_rejected(out, rejected)
-    if rejected:
-        workers.progress.say(f"{len(rejected)} chips or places left out; rejected.parquet names each with its reason")
+    n_rejected = write_rejected(out, pieces.rejected, *map(rejected_table, (ranked.rejected, dropped.rejected)))
+    if n_rejected:
+        workers.progress.say(f"{n_rejected} chips or places left out; rejected.parquet names each with its reason")
     rows, features = ranked.rows, read_features(parts, embedded, None if ranked.places.all() else ranked.places)
     store = Store(chips_folder(out), work_folder(out), out, settings.shard_mb)
     shards = store_places(rows, selection, features, store, workers)
@@ -210,6 +209,7 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
     write_table(out / "clusters.parquet", selection.table)
     write_distributions(out, rows, selection, settings)
     write_gallery(out, chips_folder(out), rows, selection, seed=settings.seed)
+    pieces.forget()
     funnel = {**funnel, **dropped.counts, "kept": int(selection.kept.sum())}
     excluded = dropped.excluded
     if excluded is not None and "cells_excluded" in funnel:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import geopandas as gpd
 import numpy as np
@@ -18,17 +17,13 @@ from cgeartheye.geometry.crs import LONLAT, footprint
 from cgeartheye.shards.writer import write_table
 
 _COPIED: Final = ("lon", "lat", "cell", "region", "land_cover", "elevation_m", "stratum", "label", "gsd_m", "crs")
-_REJECTED: Final = pa.schema(
-    [("place", pa.string()), ("scene", pa.string()), ("date", pa.string()), ("reason", pa.string())],
-    metadata={"schema_version": "1"},
-)
 
 
 def write_places(out: Path, rows: pa.Table, selection: Selection, *, archive: bool) -> None:
     """Write ``places.parquet``: every good place, kept or not; GeoParquet with the chips' footprints for an archive."""
     starts = np.flatnonzero(rows["date_index"].to_numpy() == 0)
     ends = np.append(starts[1:], len(rows))
-    first = rows.take(starts)
+    first = rows.select(["place", *_COPIED, "x0", "y0", "width", "height"]).take(starts)
     dates = [[d.isoformat() for d in rows["date"][a:b].to_pylist() if d] for a, b in zip(starts, ends, strict=True)]
     columns = {
         "place": first["place"],
@@ -56,7 +51,8 @@ def _footprints(first: pa.Table) -> NDArray[np.object_]:
     return found
 
 
-def write_rejected(out: Path, rejected: Sequence[Mapping[str, Any]]) -> None:
-    """Write ``rejected.parquet``: place, scene, date and reason of everything that was left out."""
-    columns = {name: [row.get(name) for row in rejected] for name in _REJECTED.names}
-    write_table(out / "rejected.parquet", pa.table(columns, schema=_REJECTED))
+def write_rejected(out: Path, *rejected: pa.Table) -> int:
+    """Write ``rejected.parquet``: place, scene, date and reason of everything that was left out; return the number of rows."""
+    table = pa.concat_tables(rejected)
+    write_table(out / "rejected.parquet", table)
+    return len(table)
