@@ -4,10 +4,15 @@
     OMP_NUM_THREADS=1 PYTHONPATH=src python performance/shards.py index --folder SCRATCH [--rows 16000000]
 
 LMDB is a folder that ``pip install --target LMDB lmdb`` filled; it is no dependency of the package. SCRATCH needs 0.5 MB a place
-for each of three stores. Chips are 512-px JPEGs, four dates a place, read in the order of pre-training (``sample_index``), one
-thread; contestants take turns and the figures are medians of rounds. Warm figures are per CPU second (system time included), cold
-ones per second of the clock: before each of them the store is dropped from the page cache (``posix_fadvise``). Limited memory is
-a memory control group below this process's own, in which a fresh process reads each store once; it needs the right to make one.
+for each of three stores. Chips are 512-px JPEGs, four dates a place, read in the order of pre-training (``sample_index``) by one
+thread. "ours" reads as pre-training does: it tells the reader a batch of 64 samples ahead, and decodes row by row; "ours, untold"
+reads one sample after the other. Contestants take turns; figures are medians of rounds, shares those of the rounds' ratios.
+
+Warm figures are per CPU second (system time included); decoding is compared in blocks of eight chips, the contestants one after
+the other with the same block, because a busy machine's caches and clock drift within one pass. Cold ones are per second of the
+clock, and once more without the seconds that the process waited for a processor (``schedstat``), which is other work's doing;
+before each the store is dropped from the page cache (``posix_fadvise``). Limited memory is a memory control group below this
+process's own, in which a fresh process reads each store once; it needs the right to make one.
 
 Bars: decoded rate per CPU second 0.95 of decoding from memory; first sample under 50 ms; cold reads 0.8 of the better LMDB where
 the store fits memory, faster than both where it does not; samples of four dates likewise. Index: first open under 1.5 GB, later
@@ -26,17 +31,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from loader import DATES, coded, synthetic
+from loader import coded, synthetic
 from numpy.typing import NDArray
 from rates import decode_rate, gemm_rate
+from stores import (
+    DATES,
+    KINDS,
+    LMDBS,
+    Wanted,
+    evict,
+    lmdb_key,
+    lmdb_module,
+    once,
+    open_store,
+    raw_path,
+    run,
+    timed,
+    wanted,
+)
 
 from cgeartheye.shards.format import INDEX_SCHEMA, Chip, Place, shard_name
 from cgeartheye.shards.reader import ShardReader, decode_chip
@@ -45,97 +65,8 @@ from cgeartheye.shards.writer import write_shards
 
 PICTURES = 48
 """Different pictures; each is stored many times."""
-AHEAD = 64
-"""Reads that our reader tells the kernel of before it makes them: the order is known."""
-
-
-class Store(Protocol):
-    """A place's chips by number."""
-
-    def chip(self, place: int, date: int) -> bytes: ...
-    def sample(self, place: int) -> list[bytes]: ...
-    def expect(self, place: int, dates: range) -> None: ...
-    def close(self) -> None: ...
-
-
-class Raw:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def chip(self, place: int, date: int) -> bytes:
-        return _raw(self._folder, place, date).read_bytes()
-
-    def sample(self, place: int) -> list[bytes]:
-        return [self.chip(place, date) for date in range(DATES)]
-
-    def expect(self, place: int, dates: range) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Lmdb:
-    def __init__(self, folder: Path, *, readahead: bool) -> None:
-        self._env = _lmdb().open(str(folder), readonly=True, lock=False, readahead=readahead)
-        self._txn = self._env.begin()
-
-    def chip(self, place: int, date: int) -> bytes:
-        found: bytes = self._txn.get(_key(place, date))
-        return found
-
-    def sample(self, place: int) -> list[bytes]:
-        return [self.chip(place, date) for date in range(DATES)]
-
-    def expect(self, place: int, dates: range) -> None: ...
-
-    def close(self) -> None:
-        self._txn.abort()
-        self._env.close()
-
-
-class Ours:
-    def __init__(self, folder: Path, *, told: bool) -> None:
-        self._reader, self._told = ShardReader(folder), told
-
-    def chip(self, place: int, date: int) -> bytes:
-        return self._reader.read_row(DATES * place + date)
-
-    def sample(self, place: int) -> list[bytes]:
-        return list(self._reader.read_place(place))
-
-    def expect(self, place: int, dates: range) -> None:
-        if self._told:
-            self._reader.expect([DATES * place + date for date in dates])
-
-    def close(self) -> None: ...
-
-
-def _lmdb() -> Any:  # noqa: ANN401 - the module, which has no types
-    try:
-        import lmdb
-    except ImportError as error:
-        raise SystemExit("lmdb is not installed: see this script's head") from error
-    return lmdb
-
-
-def _raw(folder: Path, place: int, date: int) -> Path:
-    return folder / f"{place // 256:04d}" / f"{place:08d}.d{date}.jpg"
-
-
-def _key(place: int, date: int) -> bytes:
-    return f"{place:08d}.d{date}".encode()
-
-
-def _open(kind: str, folder: Path) -> Store:
-    match kind:
-        case "raw files":
-            return Raw(folder / "raw")
-        case "LMDB" | "LMDB, read-ahead":
-            return Lmdb(folder / "lmdb", readahead="read-ahead" in kind)
-        case _:
-            return Ours(folder / "shards", told="told" in kind)
-
-
-KINDS = ("raw files", "LMDB", "LMDB, read-ahead", "ours", "ours, told ahead")
+BLOCK = 8
+"""Chips decoded at a time where contestants are compared."""
 
 
 def make(folder: Path, places: int) -> list[bytes]:
@@ -150,85 +81,85 @@ def make(folder: Path, places: int) -> list[bytes]:
         return [jpegs[(DATES * place + date) % PICTURES] for date in range(DATES)]
 
     write_shards(folder / "shards", [Place(f"{p:08d}", tuple(Chip(jpeg, {}) for jpeg in chips(p)), {}) for p in range(places)])
-    env = _lmdb().open(str(folder / "lmdb"), map_size=2**36)
+    env = lmdb_module().open(str(folder / "lmdb"), map_size=2**36)
     for first in range(0, places, 256):
         (folder / "raw" / f"{first // 256:04d}").mkdir(parents=True)
         with env.begin(write=True) as txn:
             for place in range(first, min(places, first + 256)):
                 for date, jpeg in enumerate(chips(place)):
-                    txn.put(_key(place, date), jpeg, append=True)
-                    _raw(folder / "raw", place, date).write_bytes(jpeg)
+                    txn.put(lmdb_key(place, date), jpeg, append=True)
+                    raw_path(folder / "raw", place, date).write_bytes(jpeg)
     env.close()
     os.sync()
     done.touch()
     return jpegs
 
 
-def evict(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(descriptor)
+Rounds = list[dict[str, float]]
 
 
-def run(store: Store, order: NDArray[np.int64], *, dates: int, decode: bool = False) -> None:
-    """Read one date of each place, or all of them."""
-    places = order.tolist()
-    wanted = [range(at % DATES, at % DATES + 1) if dates == 1 else range(DATES) for at in range(len(places))]
-    for ahead in range(min(AHEAD, len(places))):
-        store.expect(places[ahead], wanted[ahead])
-    for at, place in enumerate(places):
-        if at + AHEAD < len(places):
-            store.expect(places[at + AHEAD], wanted[at + AHEAD])
-        for jpeg in [store.chip(place, at % DATES)] if dates == 1 else store.sample(place):
-            if decode:
-                decode_chip(jpeg)
+def rounds_of(contestants: Sequence[str], measure: Callable[[str], float], rounds: int) -> Rounds:
+    """Measure each in turn, every other round backwards."""
+    return [{name: measure(name) for name in contestants[:: 1 - 2 * (number % 2)]} for number in range(rounds)]
+
+
+def medians(found: Rounds) -> dict[str, float]:
+    return {name: statistics.median(one[name] for one in found) for name in found[0]}
+
+
+def shares(found: Rounds, against: Sequence[str]) -> dict[str, float]:
+    """Medians of each one's rate over the best of ``against`` in the same round."""
+    return {name: statistics.median(one[name] / max(one[a] for a in against) for one in found) for name in found[0]}
+
+
+def told(found: Rounds, against: Sequence[str]) -> str:
+    of = shares(found, against)
+    return ", ".join(f"{name} {value:,.0f} ({of[name]:.3f})" for name, value in sorted(medians(found).items()))
+
+
+def warm(folder: Path, order: NDArray[np.int64], rounds: int, each: list[int]) -> None:
+    def rate(kind: str, samples: list[Wanted]) -> float:
+        store = open_store(kind, folder)  # LMDB may be open only once in a process
+        run(store, samples[:8])
+        seconds = timed(lambda: run(store, samples), time.process_time)
+        store.close()
+        return sum(len(dates) for _, dates in samples) / seconds
+
+    for dates in each:
+        samples = wanted(order.tolist(), dates)
+        rounds_of(KINDS, lambda kind: rate(kind, samples), 1)  # noqa: B023 - from disk
+        found = rounds_of(KINDS, lambda kind: rate(kind, samples), rounds)  # noqa: B023
+        print(
+            f"warm, {dates} of {DATES} dates, not decoded, chips a CPU second (share of LMDB): {told(found, LMDBS)}", flush=True
+        )
+        for pair in LMDBS:
+            decoded(folder, samples[: 400 // dates], rounds, ("raw files", pair, "ours", "memory"))
+
+
+def decoded(folder: Path, samples: list[Wanted], rounds: int, kinds: tuple[str, ...]) -> None:
+    """Decode blocks of the same chips out of each store; shares are those of the sums of a round."""
+    dates = len(samples[0][1])
+    stores = {kind: open_store(kind, folder) for kind in kinds if kind != "memory"}
+    kept = [[bytes(chip) for chip in stores["ours"].sample(place, which)] for place, which in samples]
+    per, random = BLOCK // dates, np.random.default_rng(0)
+    firsts = range(0, len(samples) - per + 1, per)
+    found: Rounds = []
+    for _ in range(rounds):
+        spent = dict.fromkeys(kinds, 0.0)
+        for first in firsts:
+            block, loaded = samples[first : first + per], [jpeg for chips in kept[first : first + per] for jpeg in chips]
+            for kind in random.permutation(kinds).tolist():
+                work = decode_all if kind == "memory" else partial(run, stores[kind], decode=True)
+                spent[kind] += timed(partial(work, loaded if kind == "memory" else block), time.process_time)
+        found.append({kind: BLOCK * len(firsts) / seconds for kind, seconds in spent.items()})
+    for store in stores.values():
+        store.close()
+    print(f"warm, {dates} of {DATES} dates, decoded, chips a CPU second (share of memory): {told(found, ['memory'])}", flush=True)
 
 
 def decode_all(jpegs: list[bytes]) -> None:
     for jpeg in jpegs:
         decode_chip(jpeg)
-
-
-def timed(work: Callable[[], Any], clock: Callable[[], float]) -> float:
-    start = clock()
-    work()
-    return clock() - start
-
-
-def medians(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    found = [{name: measure() for name, measure in contestants.items()} for _ in range(rounds)]
-    return {name: statistics.median(one[name] for one in found) for name in contestants}
-
-
-def warm(folder: Path, order: NDArray[np.int64], rounds: int, each: list[int]) -> None:
-    def spent(kind: str, places: NDArray[np.int64], dates: int, *, decode: bool) -> float:
-        store = _open(kind, folder)  # LMDB may be open only once in a process
-        run(store, places[:8], dates=dates)
-        seconds = timed(lambda: run(store, places, dates=dates, decode=decode), time.process_time)
-        store.close()
-        return seconds
-
-    for dates in each:
-        read = {k: lambda k=k: spent(k, order, dates, decode=False) for k in KINDS[:4]}  # type: ignore[misc]  # noqa: B023
-        found = medians(read, rounds + 1)  # the first round reads from disk
-        told = ", ".join(f"{name} {dates * len(order) / seconds:,.0f}" for name, seconds in found.items())
-        print(f"warm, {dates} of {DATES} dates, not decoded, chips a CPU second: {told}", flush=True)
-        part = order[: 400 // dates]
-        kept = _open("ours", folder)
-        chosen = (
-            [kept.chip(p, at % DATES) for at, p in enumerate(part.tolist())]
-            if dates == 1
-            else [jpeg for p in part.tolist() for jpeg in kept.sample(p)]
-        )
-        decoded = {k: lambda k=k: spent(k, part, dates, decode=True) for k in KINDS[:4]}  # type: ignore[misc]  # noqa: B023
-        decoded["memory"] = lambda: timed(lambda: decode_all(chosen), time.process_time)  # noqa: B023
-        found = medians(decoded, 2 * rounds + 1)
-        told = ", ".join(
-            f"{name} {len(chosen) / seconds:,.0f} ({found['memory'] / seconds:.3f})" for name, seconds in found.items()
-        )
-        print(f"warm, {dates} of {DATES} dates, decoded, chips a CPU second (share of memory): {told}", flush=True)
 
 
 def first_sample(folder: Path, rounds: int) -> None:
@@ -238,47 +169,36 @@ def first_sample(folder: Path, rounds: int) -> None:
             evict(folder)
 
             def work() -> None:
-                store = _open(kind, folder)
-                run(store, np.array([7]), dates=DATES, decode=True)
+                store = open_store(kind, folder)
+                run(store, [(7, range(DATES))], decode=True)
                 store.close()
 
             return 1e3 * timed(work, clock)  # noqa: B023
 
-        found = medians({kind: lambda k=kind: one(k) for kind in KINDS[:4]}, rounds)  # type: ignore[misc]
-        told = ", ".join(f"{kind} {value:.1f}" for kind, value in found.items())
-        print(f"first sample of {DATES} dates, cold, opened and decoded, ms {name}: {told}", flush=True)
+        found = medians(rounds_of(KINDS[:4], one, rounds))
+        values = ", ".join(f"{kind} {value:.1f}" for kind, value in found.items())
+        print(f"first sample of {DATES} dates, cold, opened and decoded, ms {name}: {values}", flush=True)
 
 
-def once(kind: str, folder: Path, order: NDArray[np.int64], dates: int) -> float:
-    """Return chips a second of a cold store."""
-    evict(folder)
-
-    def work() -> None:
-        store = _open(kind, folder)
-        run(store, order, dates=dates)
-        store.close()
-
-    return dates * len(order) / timed(work, time.monotonic)
-
-
-def _told(found: dict[str, float]) -> str:
-    best = max(found["LMDB"], found["LMDB, read-ahead"])
-    return ", ".join(f"{kind} {value:,.0f} ({value / best:.2f})" for kind, value in found.items())
+def report(found: Callable[[str], tuple[float, float]], rounds: int, what: str) -> None:
+    """Print both rates of cold reads and their shares of the better LMDB."""
+    both = [{kind: found(kind) for kind in KINDS[:: 1 - 2 * (number % 2)]} for number in range(rounds)]
+    for at, clock in enumerate(("second", "second not waited for a processor")):
+        rates = [{kind: one[kind][at] for kind in KINDS} for one in both]
+        print(f"cold, {what}, chips a {clock} (share of the better LMDB): {told(rates, LMDBS)}", flush=True)
 
 
 def cold(folder: Path, order: NDArray[np.int64], rounds: int, each: list[int]) -> None:
     for dates in each:
-        found = medians({kind: lambda k=kind: once(k, folder, order, dates) for kind in KINDS}, rounds)  # type: ignore[misc]  # noqa: B023
-        print(
-            f"cold, fits memory, {dates} of {DATES} dates, chips a second (share of the better LMDB): {_told(found)}", flush=True
-        )
+        samples = wanted(order.tolist(), dates)
+        report(lambda kind: once(kind, folder, samples), rounds, f"fits memory, {dates} of {DATES} dates")  # noqa: B023
 
 
 @contextmanager
 def control_group(limit: int) -> Iterator[Path]:
     """Make a memory control group below this process's own; OSError where that is not allowed."""
-    groups = dict(reversed(line.split(":", 2)[1:]) for line in Path("/proc/self/cgroup").read_text().splitlines())
-    named = {names: path for path, names in groups.items()}
+    lines = (line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
+    named = {name: path for names, path in lines for name in names.split(",")}
     first = "memory" in named
     base = Path("/sys/fs/cgroup/memory" if first else "/sys/fs/cgroup") / named["memory" if first else ""].lstrip("/")
     group = base / f"shards-{os.getpid()}"
@@ -294,21 +214,22 @@ def limited(arguments: argparse.Namespace, order: NDArray[np.int64]) -> None:
     """Read each store once in a fresh process whose memory, page cache included, is limited."""
     places = json.dumps(order.tolist())
 
-    def one(kind: str, dates: int, group: Path) -> float:
-        command = [sys.executable, __file__, "once", "--folder", str(arguments.folder), "--kind", kind, "--dates", str(dates)]
+    def one(kind: str, dates: int, group: Path) -> tuple[float, float]:
+        script = Path(__file__).with_name("stores.py")
+        command = [sys.executable, str(script), str(arguments.folder / "stores"), kind, str(dates)]
         entered = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), *command]
         ended = subprocess.run(entered, input=places, capture_output=True, text=True, check=False)
         if ended.returncode:
-            print(f"{kind} ended with {ended.returncode}: {ended.stderr[-300:]}")
-        return float(ended.stdout or "nan")
+            raise SystemExit(f"{kind} ended with {ended.returncode}: {ended.stderr[-300:]}")
+        rates: tuple[float, float] = tuple(json.loads(ended.stdout))
+        return rates
 
     size = sum(path.stat().st_size for path in (arguments.folder / "stores" / "shards").rglob("*.tar"))
     try:
         with control_group(arguments.limit_mb * 10**6) as group:
             for dates in arguments.each:
-                found = medians({k: lambda k=k: one(k, dates, group) for k in KINDS}, arguments.rounds)  # type: ignore[misc]  # noqa: B023
                 what = f"{size / 1e6:.0f} MB with {arguments.limit_mb} MB of memory, {dates} of {DATES} dates"
-                print(f"cold, {what}, chips a second (share of the better LMDB): {_told(found)}", flush=True)
+                report(lambda kind: one(kind, dates, group), arguments.rounds, what)  # noqa: B023
     except OSError as error:
         print(f"limited memory not measured: no control group may be made here ({error})")
 
@@ -317,7 +238,7 @@ def stores(arguments: argparse.Namespace) -> None:
     folder = arguments.folder / "stores"
     jpegs = make(folder, arguments.places)
     mean = np.mean([len(jpeg) for jpeg in jpegs]) / 1e3
-    versions = f"lmdb {_lmdb().__version__}, {arguments.places} places of {DATES} chips of {mean:.0f} kB"
+    versions = f"lmdb {lmdb_module().__version__}, {arguments.places} places of {DATES} chips of {mean:.0f} kB"
     print(f"{gemm_rate():.0f} GFLOP and {decode_rate():.0f} Pillow-decoded JPEGs a CPU second; {versions}", flush=True)
     order = sample_index(0, np.arange(arguments.places), arguments.places)
     if "warm" in arguments.parts:
@@ -409,7 +330,7 @@ def index(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("stores", "index", "once", "open"), help="once and open are what this script starts")
+    parser.add_argument("what", choices=("stores", "index", "open"), help="open is what this script starts")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--parts", nargs="+", default=["warm", "first", "cold", "limited"])
     parser.add_argument(
@@ -419,8 +340,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit-mb", type=int, default=256)
     parser.add_argument("--rows", type=int, default=16_000_000)
-    parser.add_argument("--kind", choices=KINDS)
-    parser.add_argument("--dates", type=int)
     arguments = parser.parse_args()
     match arguments.what:
         case "stores":
@@ -429,8 +348,6 @@ def main() -> None:
             index(arguments)
         case "open":
             opened(arguments)
-        case "once":
-            print(once(arguments.kind, arguments.folder / "stores", np.array(json.load(sys.stdin)), arguments.dates))
 
 
 if __name__ == "__main__":
