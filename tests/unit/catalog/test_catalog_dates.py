@@ -183,7 +183,7 @@ def test_no_date_at_all() -> None:
         ("date_pattern", r"(?P<year>\d{4})", "no group (?P<month>"),
         ("rgb_bands", (0, 1, 2), "counted from 1"),
         ("gsd_min_m", 50.0, "larger than gsd_max_m"),
-        ("workers", 0, "greater than"),
+        ("workers", -1, "greater than"),
     ],
 )
 def test_settings_are_checked(field: str, value: object, words: str) -> None:
