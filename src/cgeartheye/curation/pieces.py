@@ -72,14 +72,15 @@ class Pieces:
         """
         path = self.folder / _MAPPED_NAME
         if not path.exists():
-            index = pq.ParquetFile(self.folder / INDEX_NAME)
+            index = pq.ParquetFile(self.folder / INDEX_NAME, pre_buffer=False)
             with (
                 atomic_path(path) as temporary,
                 pa.OSFile(str(temporary), "wb") as file,
                 pa.ipc.new_file(file, index.schema_arrow) as writer,
             ):
-                for batch in index.iter_batches():
-                    writer.write_batch(batch)
+                for group in range(index.num_row_groups):
+                    writer.write_table(index.read_row_group(group))
+            pa.default_memory_pool().release_unused()
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
     def forget(self) -> None:
