@@ -25,9 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cgeartheye.curation.dropping import LOOKED_AT
 from cgeartheye.curation.embedding import anchor_rows
-from cgeartheye.curation.pieces import REJECTED, Pieces
+from cgeartheye.curation.pieces import LOOKED_AT, REJECTED, Pieces
 from cgeartheye.curation.ranking import rank_chips
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.format import INDEX_NAME, INDEX_SCHEMA

@@ -22,11 +22,13 @@ from cgeartheye.errors import InputError
 from cgeartheye.files import atomic_path, read_json, write_json
 from cgeartheye.processes import Pool
 from cgeartheye.progress import Progress
-from cgeartheye.shards.format import INDEX_NAME, INDEX_SCHEMA, SHARD_FOLDER, Place, shard_name
+from cgeartheye.shards.format import INDEX_NAME, INDEX_SCHEMA, POSITION_COLUMNS, SHARD_FOLDER, Place, shard_name
 from cgeartheye.shards.writer import write_index, write_shard, write_table
 
 Task = TypeVar("Task")
 _MAPPED_NAME: Final = "index.arrow"
+LOOKED_AT: Final = [*POSITION_COLUMNS, "width", "height", "gsd_m", "lon", "lat", "q_nodata"]
+"""Columns by which places are compared with one another: the others of millions of places stay on disk."""
 REJECTED: Final = pa.schema(
     [("place", pa.string()), ("scene", pa.string()), ("date", pa.string()), ("reason", pa.string())],
     metadata={"schema_version": "1"},
