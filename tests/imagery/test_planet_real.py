@@ -26,7 +26,7 @@ PIXELS = Affine(1 / 3, 0, -180, 0, -1 / 3, 90)
 COUNTRIES = Path("dem_landcover_admin/natural_earth_geojson/110m/cultural/ne_110m_admin_0_countries.json")
 BORDER = 20
 """Cells whose centre lies on a border of pixels of 1/3 degree: ours are all of the eastern one, those of the other program go to
-either with the last bit of a division (147,338,127 to ..165 in eleven ways to write it)."""
+either with the last bit of a division (147,338,135 to ..172 in ten ways to write it)."""
 
 
 @pytest.fixture(scope="module")

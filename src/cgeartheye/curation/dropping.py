@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +14,8 @@ from numpy.typing import NDArray
 from cgeartheye.curation.duplicates import Shown, Stacked, find_duplicates, mean_directions
 from cgeartheye.curation.embedding import anchor_rows
 from cgeartheye.curation.exclusion import read_excluded
-from cgeartheye.curation.pieces import Workers
+from cgeartheye.curation.pieces import LOOKED_AT, Workers
 from cgeartheye.settings.curate import CurateSettings
-from cgeartheye.shards.format import POSITION_COLUMNS
-
-LOOKED_AT: Final = [*POSITION_COLUMNS, "width", "height", "gsd_m", "lon", "lat", "q_nodata"]
-"""Columns by which places are compared: the others of millions of places stay on disk."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from cgeartheye.curation.duplicates import Shown
 from cgeartheye.curation.embedding import anchor_rows, embed_pieces, read_features
 from cgeartheye.curation.layers import Cells
 from cgeartheye.curation.pictures import cut_pictures, find_pictures
-from cgeartheye.curation.pieces import Workers, cut_pieces, gather_pieces
+from cgeartheye.curation.pieces import LOOKED_AT, Workers, cut_pieces, gather_pieces
 from cgeartheye.errors import DataError
 from cgeartheye.settings.curate import CurateSettings, SplitSettings
 from cgeartheye.settings.curate_checks import QualitySettings
@@ -66,7 +66,7 @@ def read_excluded(settings: CurateSettings, work: Path, centroids: NDArray[np.fl
         workers.progress.say(f"{counts['unreadable']} excluded pictures cannot be read, so that their likes are not found")
     if not counts["pictures"]:
         return Excluded(None, counts)
-    parts, rows = sorted((work / "chips" / "parts").glob("*.parquet")), anchor_rows(pieces.rows)
+    parts, rows = sorted((work / "chips" / "parts").glob("*.parquet")), anchor_rows(pieces.rows.select(LOOKED_AT))
     embed_pieces(parts, work / "features", settings, workers)
     features = read_features(parts, work / "features")
     labels, _ = assign(features, centroids)

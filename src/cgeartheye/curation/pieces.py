@@ -22,11 +22,13 @@ from cgeartheye.errors import InputError
 from cgeartheye.files import atomic_path, read_json, write_json
 from cgeartheye.processes import Pool
 from cgeartheye.progress import Progress
-from cgeartheye.shards.format import INDEX_NAME, INDEX_SCHEMA, SHARD_FOLDER, Place, shard_name
+from cgeartheye.shards.format import INDEX_NAME, INDEX_SCHEMA, POSITION_COLUMNS, SHARD_FOLDER, Place, shard_name
 from cgeartheye.shards.writer import write_index, write_shard, write_table
 
 Task = TypeVar("Task")
 _MAPPED_NAME: Final = "index.arrow"
+LOOKED_AT: Final = [*POSITION_COLUMNS, "width", "height", "gsd_m", "lon", "lat", "q_nodata"]
+"""Columns by which places are compared with one another: the others of millions of places stay on disk."""
 REJECTED: Final = pa.schema(
     [("place", pa.string()), ("scene", pa.string()), ("date", pa.string()), ("reason", pa.string())],
     metadata={"schema_version": "1"},
@@ -72,14 +74,15 @@ class Pieces:
         """
         path = self.folder / _MAPPED_NAME
         if not path.exists():
-            index = pq.ParquetFile(self.folder / INDEX_NAME)
+            index = pq.ParquetFile(self.folder / INDEX_NAME, pre_buffer=False)
             with (
                 atomic_path(path) as temporary,
                 pa.OSFile(str(temporary), "wb") as file,
                 pa.ipc.new_file(file, index.schema_arrow) as writer,
             ):
-                for batch in index.iter_batches():
-                    writer.write_batch(batch)
+                for group in range(index.num_row_groups):
+                    writer.write_table(index.read_row_group(group))
+            pa.default_memory_pool().release_unused()
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
     def forget(self) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cgeartheye.curation.dropping import LOOKED_AT
+from cgeartheye.curation.pieces import LOOKED_AT
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.settings.curate_checks import Ranked
 

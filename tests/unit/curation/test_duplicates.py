@@ -224,6 +224,9 @@ def test_nothing_is_sampled_around_excluded_footprints(
     by_hold_out = curate(archive_settings(hold_out=held), tmp_path / "b")
     names = [{ShardReader(out).place(i) for i in range(len(ShardReader(out)))} for out in (by_exclusion, by_hold_out)]
     assert names[0] == names[1]
+    summary = read_manifest(by_exclusion, "curate")["summary"]
+    covered, left = (summary["funnel"][name] for name in ("cells_covered", "cells_in_budgets"))
+    assert summary["excluded"]["cells"] == summary["funnel"]["cells_excluded"] == covered - left > 0
     assert 0 < len(names[0]) < len(ShardReader(curate(archive_settings(), tmp_path / "c")))
 
 
