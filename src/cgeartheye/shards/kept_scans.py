@@ -72,7 +72,7 @@ def _read(file: Path, told: bytes, size: int) -> pa.Table | None:
     if not file.is_file():
         return None
     try:
-        found = pq.ParquetFile(file)
+        found = pq.ParquetFile(file, page_checksum_verification=True)
         if (found.schema_arrow.metadata or {}).get(_KEY) != told:
             return None
         table = found.read().cast(SCAN_SCHEMA)
@@ -93,7 +93,8 @@ def _written(file: Path, table: pa.Table, told: bytes) -> bool:
     """Write a scan, whole or not at all; False where that is not allowed or there is no room."""
     try:
         with atomic_path(file) as temporary:
-            pq.write_table(table.replace_schema_metadata({_KEY: told}), temporary, compression="zstd")
+            noted = table.replace_schema_metadata({_KEY: told})
+            pq.write_table(noted, temporary, compression="zstd", write_page_checksum=True)
     except (OSError, ResourceError) as error:
         _LOG.info("the scan is not kept in %s (%s)", file, error)
         return False

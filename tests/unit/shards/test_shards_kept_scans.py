@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from cgeartheye.errors import DataError
@@ -165,3 +168,44 @@ def test_what_is_refused_is_refused_each_time(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="outside the archive"):
             ShardReader(path.parent)
     assert [file.name for file in path.parent.iterdir()] == ["x.tar"]
+
+
+MEMBERS = [(f"{k:05d}.jpg", coded(k)) for k in range(KEPT_FROM)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_tar_that_is_damaged_later_gives_its_bytes_or_a_named_fault(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Whether its kept scan still holds (same size and time) or not: nothing but this tar's own bytes, or a DataError."""
+    path = packed(tmp_path_factory.mktemp("f") / "x.tar", MEMBERS)
+    ShardReader(path.parent)
+    raw = bytearray(path.read_bytes())
+    for at in data.draw(st.lists(st.integers(0, len(raw) - 1), max_size=6)):
+        raw[at] = data.draw(st.integers(0, 255))
+    end = data.draw(st.integers(0, len(raw)) | st.just(len(raw)))
+    path.write_bytes(raw[:end])
+    os.utime(path, (OLD_S, OLD_S))
+    try:
+        reader = ShardReader(path.parent)
+        chips = [record for i in range(len(reader)) for record in reader.dates(i)]
+        for record in chips:
+            assert reader.read_row(record.row) == bytes(raw[record.offset : record.offset + record.length])
+            with contextlib.suppress(DataError):
+                reader.decode_row(record.row)
+    except DataError as error:
+        assert "x.tar" in str(error)
+
+
+@settings(max_examples=120, deadline=None)
+@given(data=st.data())
+def test_a_kept_scan_of_any_bytes_is_right_or_made_again(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    path = packed(tmp_path_factory.mktemp("f") / "x.tar", MEMBERS)
+    ShardReader(path.parent)
+    kept = path.with_name(".x.tar.scan.parquet")
+    raw = bytearray(kept.read_bytes())
+    for at in data.draw(st.lists(st.integers(0, len(raw) - 1), max_size=4)):
+        raw[at] = data.draw(st.integers(0, 255))
+    kept.write_bytes(raw[: data.draw(st.integers(0, len(raw)) | st.just(len(raw)))])
+    assert bytes_of(path.parent) == [data for _, data in MEMBERS]
