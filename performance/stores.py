@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cgeartheye.shards.reader import ShardReader, decode_chip
 
@@ -25,11 +25,10 @@ Wanted = tuple[int, range]
 """A place and the dates of it that a sample has."""
 
 
-class Store:
+class Store(Protocol):
     """Chips by place and date."""
 
-    def chip(self, place: int, date: int) -> bytes:
-        raise NotImplementedError
+    def chip(self, place: int, date: int) -> bytes: ...
 
     def sample(self, place: int, dates: range) -> Sequence[bytes | memoryview]:
         return [self.chip(place, date) for date in dates]

@@ -24,11 +24,13 @@ class Pool:
     Args:
         count: processes; 0 or 1 works in this one.
         setting: the key by which the user sets their number, for the remedy where memory is short.
+        worth: tasks from which processes are begun; fewer are done in this one, until there are processes.
     """
 
-    def __init__(self, count: int, setting: str) -> None:
+    def __init__(self, count: int, setting: str, *, worth: int = 2) -> None:
         self._count = count
         self._setting = setting
+        self._worth = worth
         self._processes: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -44,12 +46,12 @@ class Pool:
         Args:
             work: a module-level function; what it makes depends on its arguments alone.
             todo: arguments, picklable, taken as their turn comes.
-            number: of tasks; a single one is done in this process.
+            number: of tasks.
 
         Raises:
             ResourceError: if a process was killed from outside.
         """
-        if self._count <= 1 or number < 2:
+        if self._count <= 1 or number < (self._worth if self._processes is None else 2):
             yield from (work(*arguments) for arguments in todo)
             return
         if self._processes is None:

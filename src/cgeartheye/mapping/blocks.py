@@ -6,33 +6,25 @@ C classes.
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cgeartheye.errors import ResourceError
 from cgeartheye.files import write_bytes
 from cgeartheye.geometry.blending import decide
 from cgeartheye.geometry.windows import Superblock, Window, WindowPlan
 from cgeartheye.inference.windowed import BlockSums, block_sums
 from cgeartheye.mapping.source import SceneSource
-from cgeartheye.processes import end_with_parent
-from cgeartheye.progress import Advance, Progress
+from cgeartheye.processes import Pool
+from cgeartheye.progress import Progress
 from cgeartheye.tasks.segmentation import TaskCard, load_task
 from cgeartheye.training.runtime import using_threads
-
-WORTH_A_PROCESS: Final = 4
-"""Fewer missing superblocks are computed without starting processes, each of which takes seconds to load [ours]."""
 
 
 @dataclass(frozen=True)
@@ -79,57 +71,29 @@ class Stored:
     lost: list[tuple[int, int]]
 
 
-class Workers:
-    """Processes that compute superblocks; started at the first need and shared by all scenes and methods of a stage."""
+def compute_blocks(job: Job, pool: Pool, progress: Progress) -> None:
+    """Compute every superblock of a job whose file does not exist.
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._pool: ProcessPoolExecutor | None = None
+    Args:
+        job: the scene and the method.
+        pool: shared by all scenes and methods of a stage.
+        progress: told what happens.
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def run(self, job: Job, progress: Progress) -> None:
-        """Compute every superblock of a job whose file does not exist.
-
-        Raises:
-            ResourceError: if the disk is full or a worker process died.
-            InputError, DataError: if the task model cannot be loaded.
-        """
-        blocks = list(job.plan.blocks())
-        missing = [block for block in blocks if not job.file(block).exists()]
-        with progress.task(f"map {job.source.path.stem} ({job.method})", len(blocks), len(blocks) - len(missing)) as advance:
-            if self.count > 1 and (self._pool is not None or len(missing) >= WORTH_A_PROCESS):
-                self._run_apart(job, missing, advance)
-                return
-            with using_threads(1):
-                for block in missing:
-                    run_block(job, block)
-                    advance(1)
-
-    def _run_apart(self, job: Job, missing: list[Superblock], advance: Advance) -> None:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(self.count, multiprocessing.get_context("spawn"), _begin_worker)
-        try:
-            for future in as_completed([self._pool.submit(run_block, job, block) for block in missing]):
-                future.result()
-                advance(1)
-        except BrokenProcessPool as error:
-            raise ResourceError(
-                "a worker process was ended from outside, most likely for want of memory",
-                where=str(job.source.path),
-                remedy="repeat the command with fewer `workers` or a smaller `superblock`; finished pieces are kept",
-            ) from error
+    Raises:
+        ResourceError: if the disk is full or a worker process died.
+        InputError, DataError: if the task model cannot be loaded.
+    """
+    blocks = list(job.plan.blocks())
+    missing = [block for block in blocks if not job.file(block).exists()]
+    with progress.task(f"map {job.source.path.stem} ({job.method})", len(blocks), len(blocks) - len(missing)) as advance:
+        for _ in pool.finished(run_block, ((job, block) for block in missing), len(missing)):
+            advance(1)
 
 
 def run_block(job: Job, block: Superblock) -> None:
-    """Compute one superblock and write its file."""
+    """Compute one superblock with one thread and write its file."""
     model, card = _model(job.task, job.method)
-    with job.source.reading() as read:
+    with using_threads(1), job.source.reading() as read:
         result = block_sums(model, block, read, classes=len(card.classes), batch=job.batch)
     store(result, job.file(block))
 
@@ -180,8 +144,3 @@ def frame(outer: Window, inner: Window) -> list[Window]:
 def _model(task: Path, method: str) -> tuple[nn.Module, TaskCard]:
     """Load a model once a process."""
     return load_task(task, method)
-
-
-def _begin_worker() -> None:
-    end_with_parent()
-    torch.set_num_threads(1)

@@ -16,12 +16,13 @@ from rasterio.windows import Window as RasterWindow
 from cgeartheye.errors import DataError
 from cgeartheye.files import read_json, write_json
 from cgeartheye.geometry.windows import Window, WindowPlan, check_lattice
-from cgeartheye.mapping.blocks import Job, Workers
+from cgeartheye.mapping.blocks import Job, compute_blocks
 from cgeartheye.mapping.finish import Counts, Targets, assemble, block_px
 from cgeartheye.mapping.previews import class_preview, scene_preview
 from cgeartheye.mapping.scores import block_confusions
 from cgeartheye.mapping.source import SceneSource, plan_source
 from cgeartheye.metrics.segmentation import score_table
+from cgeartheye.processes import Pool
 from cgeartheye.progress import Progress
 from cgeartheye.rasters.reader import open_raster, read_values
 from cgeartheye.rasters.writer import write_cog
@@ -50,7 +51,7 @@ class SceneTask:
     settings: MapSettings
 
 
-def map_scene(todo: SceneTask, workers: Workers, progress: Progress) -> dict[str, Any]:
+def map_scene(todo: SceneTask, pool: Pool, progress: Progress) -> dict[str, Any]:
     """Map one scene, or return the record of an earlier run.
 
     Returns: what ``scene.json`` says.
@@ -68,11 +69,11 @@ def map_scene(todo: SceneTask, workers: Workers, progress: Progress) -> dict[str
     state = todo.folder / ".state"
     _sweep(todo.folder)
     job = Job(todo.task, "trained", source, plan, todo.settings.batch, state / "trained")
-    workers.run(job, progress)
+    compute_blocks(job, pool, progress)
     counts = _rasters(job, todo, progress)
     if todo.settings.polygons.on:
         _polygons(job, todo, progress)
-    scores, problem = _judge(job, todo, workers, progress)
+    scores, problem = _judge(job, todo, pool, progress)
     scene_preview(source, todo.folder / "scene_preview.png")
     class_preview(todo.folder / "classes.tif", source, todo.card.classes, todo.folder / "preview.png")
     record = {**_record(todo, source, plan, counts), "miou": None, "truth_problem": problem}
@@ -140,28 +141,26 @@ def _polygons(job: Job, todo: SceneTask, progress: Progress) -> None:
         )
 
 
-def _judge(
-    job: Job, todo: SceneTask, workers: Workers, progress: Progress
-) -> tuple[dict[str, Any] | None, dict[str, str] | None]:
+def _judge(job: Job, todo: SceneTask, pool: Pool, progress: Progress) -> tuple[dict[str, Any] | None, dict[str, str] | None]:
     """Return the scores, and what is wrong with the truth; a map is not lost for a bad truth."""
     if todo.truth is None:
         return None, None
     try:
-        return _scores(job, todo, todo.truth, _baselines(job, todo, workers, progress)), None
+        return _scores(job, todo, todo.truth, _baselines(job, todo, pool, progress)), None
     except DataError as error:
         LOG.warning("no scores: %s", error)
         progress.say(f"map: no scores of {todo.scene.stem}: {error.what}")
         return None, {"path": error.where or str(todo.truth), "reason": error.what, "remedy": error.remedy or ""}
 
 
-def _baselines(job: Job, todo: SceneTask, workers: Workers, progress: Progress) -> dict[str, Path]:
+def _baselines(job: Job, todo: SceneTask, pool: Pool, progress: Progress) -> dict[str, Path]:
     """Map the scene with each baseline, for its scores only; return their class rasters."""
     maps = {}
     state = job.state.parent
     for method in methods(todo.task) if todo.settings.baselines else ():
         if method != job.method:
             other = replace(job, method=method, state=state / method)
-            workers.run(other, progress)
+            compute_blocks(other, pool, progress)
             maps[method] = state / f"{method}.tif"
             assemble(other, todo.card.classes, Targets(maps[method]), progress=progress)
     return maps

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +14,7 @@ from shapely.geometry import box
 
 from cgeartheye.errors import InputError
 from cgeartheye.files import read_json, write_json
-from cgeartheye.processes import end_with_parent
+from cgeartheye.processes import Pool
 from cgeartheye.progress import SILENT, Advance, Progress
 from cgeartheye.seeding import stream
 from cgeartheye.settings.world import WorldSettings
@@ -111,10 +109,8 @@ def _render_all(settings: WorldSettings, out: Path, world: World, advance: Advan
     todo = [quarter for quarter in range(len(QUARTERS)) if not _quarter_exists(settings, out, quarter)]
     advance(len(QUARTERS) - len(todo))
     if settings.workers > 1 and len(todo) > 1:
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(settings.workers, len(todo)), mp_context=spawn, initializer=end_with_parent) as pool:
-            for future in [pool.submit(_render_alone, settings, out, quarter) for quarter in todo]:
-                future.result()
+        with Pool(min(settings.workers, len(todo)), "world.workers") as pool:
+            for _ in pool.finished(_render_alone, ((settings, out, quarter) for quarter in todo), len(todo)):
                 advance(1)
         return
     for quarter in todo:
