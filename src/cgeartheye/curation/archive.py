@@ -12,16 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cgeartheye.curation.candidates import Candidates, find_candidates, outside_hold_out
-from cgeartheye.curation.covariates import NONE, Described, describe_cells, in_area
+from cgeartheye.curation.covariates import NONE, Described, in_area
+from cgeartheye.curation.described import describe_in_pieces
 from cgeartheye.curation.exclusion import outside_excluded
 from cgeartheye.curation.layers import Cells
 from cgeartheye.curation.parts import cut_list
+from cgeartheye.curation.pieces import Workers
 from cgeartheye.curation.places import PlaceBlock, Spot
+from cgeartheye.curation.reuse import work_folder
 from cgeartheye.curation.strata import Drawn, cells_table, draw_cells
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.cells import CellGrid, split
 from cgeartheye.geometry.curve import along_curve
-from cgeartheye.progress import Progress
 from cgeartheye.rasters.scenes import Scene, read_scenes
 from cgeartheye.seeding import derive
 from cgeartheye.settings.curate import CurateSettings
@@ -39,7 +41,7 @@ class Begun:
     counts: dict[str, int]
 
 
-def begin_archive(settings: CurateSettings, out: Path, progress: Progress) -> Begun:
+def begin_archive(settings: CurateSettings, out: Path, workers: Workers) -> Begun:
     """Find cells, describe and draw them; write ``cells.parquet`` and ``strata.parquet``.
 
     Raises:
@@ -61,7 +63,7 @@ def begin_archive(settings: CurateSettings, out: Path, progress: Progress) -> Be
     if not len(found.cells):
         where = str(settings.hold_out or "curate.exclude")
         raise DataError("hold-out and exclusion leave no cell", where=where, remedy="make their polygons smaller")
-    found, cells, described = _describe(found, settings)
+    found, cells, described = _describe(found, settings, work_folder(out), workers)
     counts["cells_in_budgets"] = len(cells)
     drawn = draw_cells(cells, described, settings)
     write_table(out / "cells.parquet", cells_table(cells, described, drawn.strata, drawn.chosen, settings))
@@ -69,29 +71,35 @@ def begin_archive(settings: CurateSettings, out: Path, progress: Progress) -> Be
     chosen = found.take(drawn.chosen[np.searchsorted(cells.ids, found.cells)])
     n_strata = len(drawn.plan.keys)
     counts |= {"strata": n_strata, "cells_drawn": int(drawn.chosen.sum()), "places_drawn": len(chosen.cells)}
-    progress.say(f"{counts['cells_covered']} cells in {len(scenes)} scenes: {len(chosen.cells)} places of {n_strata} strata")
+    places = f"{len(chosen.cells)} places of {n_strata} strata"
+    workers.progress.say(f"{counts['cells_covered']} cells in {len(scenes)} scenes: {places}")
     return Begun(PlaceBlocks(chosen, (cells, described, drawn), scenes, settings, gsd_m), counts)
 
 
-def _describe(found: Candidates, settings: CurateSettings) -> tuple[Candidates, Cells, Described]:
+def _describe(found: Candidates, settings: CurateSettings, work: Path, workers: Workers) -> tuple[Candidates, Cells, Described]:
     """Describe the cells of candidates; drop those outside the area and the budgets, or seen in too few quarters."""
     cells = Cells(CellGrid(settings.cell_m), np.unique(found.cells))
     if settings.draw.area is not None:
         cells = cells.take(in_area(cells, settings.draw.area))
         found = found.take(np.isin(found.cells, cells.ids))
-    described = describe_cells(cells, settings)
+        _refuse_none(cells)
+    described = describe_in_pieces(cells, settings, work, workers)
     if settings.draw.budgets:
         least = np.array([*(budget.min_quarters for budget in settings.draw.budgets), 5])  # the last is for budget -1
         found = found.take(found.n_quarters >= least[described.budget[np.searchsorted(cells.ids, found.cells)]])
         kept = np.isin(cells.ids, found.cells)
         cells, described = cells.take(kept), described.take(kept)
+        _refuse_none(cells)
+    return found, cells, described
+
+
+def _refuse_none(cells: Cells) -> None:
     if not len(cells):
         raise DataError(
             "no cell that scenes cover lies in the area and the budgets, in enough quarters",
             where="curate.draw",
             remedy="widen curate.draw.area, add a budget without regions and area, or lower min_quarters",
         )
-    return found, cells, described
 
 
 def _scenes(settings: CurateSettings) -> list[Scene]:

@@ -7,7 +7,6 @@ what order they are made, changes nothing: memory is that of one piece and of th
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,25 +17,21 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cgeartheye.curation.candidates import outside_hold_out
-from cgeartheye.curation.covariates import Described, describe_cells
+from cgeartheye.curation.covariates import describe_cells
+from cgeartheye.curation.described import ROWS, SECTORS, folder_of, read_described, read_notes, write_described
 from cgeartheye.curation.drawing import Block
 from cgeartheye.curation.exclusion import meets_excluded
 from cgeartheye.curation.layers import Cells, read_regions
 from cgeartheye.curation.pieces import Workers
 from cgeartheye.curation.strata import Census, Plan, Stratum, cells_table, count_block, plan_draw, renumber, texts
 from cgeartheye.errors import DataError
-from cgeartheye.files import atomic_path, read_json, write_json
+from cgeartheye.files import atomic_path, write_json
 from cgeartheye.geometry.cells import CellGrid, join
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.writer import write_table
 
-ROWS: Final = 128
-"""Rows of cells in a piece [ours]."""
-SECTORS: Final = 5
-"""Pieces side by side around the world [ours]."""
 _CHIP_GSD_M: Final = 0.75
 """Pixel of the chips that hold-outs are kept away from where none is set: that of the archive this is made for [report]."""
-_STORED: Final = ("region", "land_cover", "shares", "elevation_m", "elevation_bin", "budget", "weight")
 
 Ints = NDArray[np.int64]
 
@@ -74,7 +69,7 @@ def draw_land(settings: CurateSettings, out: Path, work: Path, workers: Workers)
     """
     folders = describe_land(settings, work, workers)
     plan, n_cells = plan_pieces(folders, settings)
-    excluded = sum(read_json(folder / "names.json")["excluded"] for folder in folders)
+    excluded = sum(read_notes(folder)["excluded"] for folder in folders)
     budgets = [budget.name for budget in settings.draw.budgets]
     write_table(out / "strata.parquet", plan.table(budgets))
     _write_cells(out, folders, plan, settings)
@@ -90,7 +85,7 @@ def draw_land(settings: CurateSettings, out: Path, work: Path, workers: Workers)
 def describe_land(settings: CurateSettings, work: Path, workers: Workers) -> list[Path]:
     """Describe and count the pieces that are made here; return the folders of all, in order."""
     pieces = pieces_of(CellGrid(settings.cell_m))
-    folders = [_folder(work, number) for number in range(len(pieces))]
+    folders = [folder_of(work, number) for number in range(len(pieces))]
     workers.run(describe_piece, folders, lambda number: (settings, pieces[number], folders[number]), title="cells")
     return folders
 
@@ -136,25 +131,13 @@ def describe_piece(settings: CurateSettings, piece: Piece, folder: Path) -> None
     if not land.all():
         cells, described = cells.take(land), described.take(land)
     block, strata, sizes, counts = count_block(described, cells.ids, settings.seed)
-    arrays = {name: getattr(described, name) for name in _STORED if getattr(described, name) is not None}
-    arrays |= {"ids": block.ids, "stratum": block.stratum.astype(np.int32), "sizes": sizes, "counts": counts.astype(np.int32)}
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, values in arrays.items() if len(cells) else ():
-        np.save(temporary / f"{name}.npy", values)
-    names: dict[str, Any] = {"regions": described.regions, "classes": described.classes, "excluded": excluded}
-    names["strata"] = strata if len(cells) else []
-    write_json(temporary / "names.json", names)
-    temporary.rename(folder)
-
-
-def _folder(work: Path, number: int) -> Path:
-    return work / "cells" / f"{number:06d}"
+    arrays: dict[str, NDArray[Any]] = {"ids": block.ids, "stratum": block.stratum.astype(np.int32), "sizes": sizes}
+    arrays["counts"] = counts.astype(np.int32)
+    write_described(folder, described, arrays, {"excluded": excluded, "strata": strata if len(cells) else []})
 
 
 def _strata_of(folder: Path) -> list[Stratum]:
-    return [Stratum(*parts) for parts in read_json(folder / "names.json")["strata"]]
+    return [Stratum(*parts) for parts in read_notes(folder)["strata"]]
 
 
 def _blocks(folders: list[Path], order: dict[Stratum, int]) -> Iterator[Block]:
@@ -170,14 +153,6 @@ def _block(folder: Path, order: dict[Stratum, int]) -> Block | None:
     return Block(np.load(folder / "ids.npy"), number, np.load(weight) if weight.exists() else None)
 
 
-def _described(folder: Path, chosen: NDArray[np.bool_]) -> Described:
-    names = read_json(folder / "names.json")
-    stored: dict[str, Any] = {
-        name: np.load(path, mmap_mode="r")[chosen] if (path := folder / f"{name}.npy").exists() else None for name in _STORED
-    }
-    return Described(regions=tuple(names["regions"]), classes=tuple(names["classes"]), **stored)
-
-
 def _write_cells(out: Path, folders: list[Path], plan: Plan, settings: CurateSettings) -> None:
     """Write the drawn cells piece by piece, in order of piece; ids ascend within each."""
     order = {stratum: number for number, stratum in enumerate(plan.strata)}
@@ -190,7 +165,7 @@ def _write_cells(out: Path, folders: list[Path], plan: Plan, settings: CurateSet
                 continue
             cells, drawn = Cells(grid, block.ids[chosen]), np.ones(int(chosen.sum()), bool)
             strata = texts(plan.keys, block.stratum[chosen])
-            table = cells_table(cells, _described(folder, chosen), strata, drawn, settings)
+            table = cells_table(cells, read_described(folder, chosen), strata, drawn, settings)
             if writer is None:
                 writer = pq.ParquetWriter(temporary, table.schema, compression="zstd")
             writer.write_table(table)

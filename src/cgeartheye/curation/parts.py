@@ -44,6 +44,11 @@ class Part:
         """Return the numbers (from 0) of its pieces among ``total``."""
         return range(self.i - 1, total, self.n)
 
+    def rest(self, total: int) -> Iterator[int]:
+        """Yield the numbers of the others' pieces, those of the part after it first."""
+        for step in range(1, self.n):
+            yield from Part((self.i - 1 + step) % self.n + 1, self.n).numbers(total)
+
 
 def cut_list(items: Sequence[Item], size: int, number_of: Callable[[Item], int]) -> Iterator[Sequence[Item]]:
     """Cut a list into runs of ``size`` on average whose borders depend on the items beside them alone.

@@ -122,7 +122,13 @@ class Workers:
         return range(total) if self.part is None else self.part.numbers(total)
 
     def run(
-        self, work: Callable[..., None], made: Sequence[Path], arguments: Callable[[int], tuple[Any, ...]], *, title: str
+        self,
+        work: Callable[..., None],
+        made: Sequence[Path],
+        arguments: Callable[[int], tuple[Any, ...]],
+        *,
+        title: str,
+        all_needed: bool = False,
     ) -> None:
         """Make every piece of a list that is made here and not there yet, in any order.
 
@@ -132,14 +138,26 @@ class Workers:
             arguments: gives those of ``work``, picklable, for the piece of a number when its turn comes, so that a million
                 do not lie in memory.
             title: of the progress bar.
+            all_needed: a part goes on with the pieces of others that are not there when their turn comes: it needs them, and
+                nobody knows whether the others run beside it, after it, or never.
 
         Raises:
             ResourceError: if a process was killed from outside, or the cluster is lost.
         """
-        mine = self.mine(len(made))
-        todo = [number for number in mine if not made[number].exists()]
-        with self.progress.task(title, len(mine), len(mine) - len(todo)) as advance:
-            for _ in self._finished(work, (arguments(number) for number in todo), len(todo)):
+        numbers: Sequence[int] = self.mine(len(made))
+        if all_needed and self.part is not None:
+            numbers = [*numbers, *self.part.rest(len(made))]
+        todo = [number for number in numbers if not made[number].exists()]
+        with self.progress.task(title, len(numbers), len(numbers) - len(todo)) as advance:
+
+            def missing() -> Iterator[tuple[Any, ...]]:
+                for number in todo:
+                    if made[number].exists():
+                        advance(1)
+                    else:
+                        yield arguments(number)
+
+            for _ in self._finished(work, missing(), len(todo)):
                 advance(1)
 
     def _finished(self, work: Callable[..., None], todo: Iterable[tuple[Any, ...]], number: int) -> Iterator[None]:

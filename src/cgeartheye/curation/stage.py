@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +102,12 @@ def _inputs(settings: CurateSettings) -> dict[str, Path]:
 
 
 def _remove_torn(out: Path) -> None:
-    """Remove temporary files that a killed run left."""
-    for path in out.rglob(".*.tmp*"):
-        path.unlink(missing_ok=True)
+    """Remove temporary files and folders that a killed run left."""
+    for path in list(out.rglob(".*.tmp*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -116,12 +120,12 @@ class _Plan:
     counts: Mapping[str, int]
 
 
-def _plan(settings: CurateSettings, out: Path, progress: Progress) -> _Plan:
+def _plan(settings: CurateSettings, out: Path, workers: Workers) -> _Plan:
     if settings.source == "images" and settings.images is not None:
         found = find_pictures(settings.images, settings)
-        progress.say(f"{found.n_found} pictures found, {found.n_part} in the part {settings.split.part!r}")
+        workers.progress.say(f"{found.n_found} pictures found, {found.n_part} in the part {settings.split.part!r}")
         return _Plan(cut_pictures, found.tasks, "pictures", {"found": found.n_found, "in_part": found.n_part})
-    drawn = begin_archive(settings, out, progress)
+    drawn = begin_archive(settings, out, workers)
     return _Plan(cut_places, drawn.tasks, "places", drawn.counts)
 
 
@@ -142,7 +146,7 @@ def _curate_part(settings: CurateSettings, out: Path, workers: Workers, part: Pa
         said = f"part {part}: its {len(workers.mine(len(folders)))} of {len(folders)} pieces of land are described"
         workers.progress.say(f"{said}; the command without --part does the rest")
         return
-    plan = _plan(settings, out, workers.progress)
+    plan = _plan(settings, out, workers)
     _make_pieces(plan, settings, out, workers)
     mine = len(workers.mine(len(plan.tasks)))
     left = _missing(plan, out)
@@ -169,7 +173,7 @@ def _tell_missing_parts(plan: _Plan, out: Path, progress: Progress) -> None:
 def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, Any]:
     if settings.source == "land":
         return draw_land(settings, out, work_folder(out), workers)
-    plan = _plan(settings, out, workers.progress)
+    plan = _plan(settings, out, workers)
     _tell_missing_parts(plan, out, workers.progress)
     embedding = _make_pieces(plan, settings, out, workers)
     pieces = gather_pieces(chips_folder(out), len(plan.tasks))

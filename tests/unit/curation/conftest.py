@@ -101,7 +101,7 @@ def archive_settings(archive: Path) -> Callable[..., CurateSettings]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tif() -> Callable[..., Path]:
     """Write an array as GeoTIFF: path, array, west, north; see :func:`write_tif`."""
     return write_tif

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cgeartheye.curation.archive import begin_archive
 from cgeartheye.curation.candidates import chip_boxes, find_candidates, outside_hold_out, place_centres
 from cgeartheye.curation.layers import read_polygons
+from cgeartheye.curation.pieces import Workers
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.cells import CellGrid
 from cgeartheye.geometry.crs import footprint
@@ -57,7 +58,7 @@ def test_chips_lie_inside_the_archive_and_know_their_scenes(archive: Path) -> No
 def test_budgets_ask_for_quarters(archive: Path, archive_settings: Callable[..., CurateSettings], tmp_path: Path) -> None:
     west = {"name": "west", "places": 9, "regions": ["West"], "min_quarters": 4}
     budgets = [west, {"name": "rest", "places": 12}]
-    drawn = begin_archive(archive_settings(draw={"budgets": budgets}), tmp_path, SILENT)
+    drawn = begin_archive(archive_settings(draw={"budgets": budgets}), tmp_path, Workers(0, SILENT))
     cells = pq.read_table(tmp_path / "cells.parquet").to_pandas()
     assert cells[cells["drawn"]].groupby("budget").size().to_dict() == {"west": 9, "rest": 12}
     assert (cells["region"].eq("West") == cells["budget"].eq("west")).all()
@@ -77,7 +78,7 @@ def test_a_budget_whose_quarters_the_archive_lacks_leaves_nothing(
     pq.write_table(table.filter(pc.equal(table["quarter"], 2)), part)
     budgets = [{"name": "all", "places": 9, "min_quarters": 2}]
     with pytest.raises(DataError, match="in enough quarters"):
-        begin_archive(archive_settings(catalog=part.parent, draw={"budgets": budgets}), tmp_path, SILENT)
+        begin_archive(archive_settings(catalog=part.parent, draw={"budgets": budgets}), tmp_path, Workers(0, SILENT))
 
 
 def test_several_places_in_a_cell(archive: Path) -> None:

@@ -105,6 +105,16 @@ def test_pieces_in_any_number_and_order_draw_the_same(world: Make, tmp_path: Pat
     assert results[0] == results[1] == results[2]
 
 
+def test_the_folder_of_a_piece_that_a_killed_run_left_is_removed(world: Make, tmp_path: Path) -> None:
+    whole = drawn(world(), tmp_path / "whole")
+    torn = tmp_path / "out" / ".work" / "cells" / ".000003.tmp"
+    curate(world(work={"part": "1/50"}), tmp_path / "out")
+    torn.mkdir()
+    (torn / "ids.npy").write_bytes(b"half")
+    assert drawn(world(), tmp_path / "out") == whole
+    assert not torn.exists()
+
+
 def test_a_smaller_total_is_a_part_of_a_larger_one(world: Make, tmp_path: Path) -> None:
     far = {"min_distance_m": 300_000.0}
     for name, more in (("near", {}), ("far", {"draw": far})):

@@ -30,6 +30,15 @@ def test_parts_cover_every_piece_once(total: int, n: int) -> None:
     assert sorted(numbers) == list(range(total))
 
 
+@given(total=st.integers(0, 60), n=st.integers(1, 12), data=st.data())
+def test_a_part_and_the_rest_are_all_pieces(total: int, n: int, data: st.DataObject) -> None:
+    part = Part(data.draw(st.integers(1, n)), n)
+    rest = list(part.rest(total))
+    assert sorted([*part.numbers(total), *rest]) == list(range(total))
+    if n > 1 and total >= n:
+        assert rest[0] == part.i % n
+
+
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "-1/2", "1/2/3"])
 def test_what_is_no_part_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="3/8"):

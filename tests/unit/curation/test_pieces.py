@@ -55,3 +55,17 @@ def test_parts_share_a_list_without_overlap_whatever_is_there_already(tmp_path: 
     assert [number for number in range(10) if not made[number].exists()] == [0, 3, 6, 9]
     Workers(0, SILENT).run(_write, made, lambda number: (made[number],), title="x")
     assert all(path.exists() for path in made)
+
+
+def test_a_part_that_needs_all_makes_what_others_have_not_made_by_then(tmp_path: Path) -> None:
+    made = [tmp_path / str(number) for number in range(7)]
+    todo: list[int] = []
+
+    def arguments(number: int) -> tuple[Path]:
+        todo.append(number)
+        made[5].touch()  # another part is at work
+        return (made[number],)
+
+    Workers(0, SILENT, part=Part(2, 3)).run(_write, made, arguments, title="x", all_needed=True)
+    assert todo == [1, 4, 2, 0, 3, 6]
+    assert all(path.exists() for path in made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from scipy import ndimage
 from cgeartheye.catalog import catalog
 from cgeartheye.curation import curate
 from cgeartheye.curation.archive import begin_archive
+from cgeartheye.curation.pieces import Workers
 from cgeartheye.curation.reuse import fingerprints
 from cgeartheye.errors import InputError
 from cgeartheye.progress import SILENT
@@ -92,7 +94,8 @@ def test_a_folder_without_pieces_is_refused_by_name(growing: Path) -> None:
 def test_fingerprints_tell_scenes_and_cutting_settings_apart_and_nothing_else(growing: Path, tif: Tif) -> None:
     def made(**changed: object) -> list[str]:
         settings = _settings(growing, **changed)
-        return fingerprints(begin_archive(settings, growing / "draw", SILENT).tasks, settings)
+        shutil.rmtree(growing / "draw", ignore_errors=True)
+        return fingerprints(begin_archive(settings, growing / "draw", Workers(0, SILENT)).tasks, settings)
 
     first = made()
     assert made(shard_mb=1, clusters={"levels": [3]}) == first
