@@ -14,7 +14,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize, shapes
 
-from cgeartheye.curation.land import describe_piece, drawn_ids, pieces_of, plan_pieces
+from cgeartheye.curation.land import describe_piece, pieces_of
+from cgeartheye.curation.piece_draw import drawn_blocks, plan_pieces
 from cgeartheye.curation.strata import Plan
 from cgeartheye.geometry.cells import CellGrid
 from cgeartheye.settings.curate import CurateSettings
@@ -145,14 +146,14 @@ def test_pieces_of_other_sizes_in_another_order_draw_the_same_cells(
     hashes = []
     for order in (1, -1):
         plan, _ = plan_pieces(folders[::order], settings)
-        ids = np.sort(np.concatenate([drawn_ids(folder, plan) for folder in folders]))
+        ids = np.sort(np.concatenate([block.ids[drawn] for _, block, drawn in drawn_blocks(folders, plan)]))
         hashes.append(hashlib.sha256(ids.tobytes()).hexdigest())
     other = []
     for number, piece in enumerate(pieces_of(CellGrid(1000), rows=715, sectors=1)):
         other.append(tmp_path / str(number))
         describe_piece(settings, piece, other[-1])
     plan, _ = plan_pieces(other[::-1], settings)
-    ids = np.sort(np.concatenate([drawn_ids(folder, plan) for folder in other]))
+    ids = np.sort(np.concatenate([block.ids[drawn] for _, block, drawn in drawn_blocks(other, plan)]))
     hashes.append(hashlib.sha256(ids.tobytes()).hexdigest())
     assert len(other) == 28 and len(ids) == 1_000_000
     assert len(set(hashes)) == 1

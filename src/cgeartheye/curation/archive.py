@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, overload
+from typing import Any, Final, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cgeartheye.curation.candidates import Candidates, find_candidates, outside_hold_out
-from cgeartheye.curation.covariates import NONE, Described, in_area
-from cgeartheye.curation.described import describe_in_pieces
-from cgeartheye.curation.exclusion import outside_excluded
-from cgeartheye.curation.layers import Cells
+from cgeartheye.curation.archive_pieces import DrawnPlaces, find_piece, read_places, scenes_by_piece
+from cgeartheye.curation.covariates import NONE
+from cgeartheye.curation.described import CELLS, folder_of, read_notes
 from cgeartheye.curation.parts import cut_list
+from cgeartheye.curation.piece_draw import plan_pieces, write_cells
 from cgeartheye.curation.pieces import Workers
 from cgeartheye.curation.places import PlaceBlock, Spot
 from cgeartheye.curation.reuse import work_folder
-from cgeartheye.curation.strata import Drawn, cells_table, draw_cells
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.cells import CellGrid, split
 from cgeartheye.geometry.curve import along_curve
@@ -29,7 +28,6 @@ from cgeartheye.seeding import derive
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.writer import write_table
 
-Ints = NDArray[np.int64]
 CATALOG_NAME: Final = "catalog.parquet"
 
 
@@ -44,62 +42,71 @@ class Begun:
 def begin_archive(settings: CurateSettings, out: Path, workers: Workers) -> Begun:
     """Find cells, describe and draw them; write ``cells.parquet`` and ``strata.parquet``.
 
+    Jobs of an array need all pieces of the grid: each makes its own share, then what is missing when its turn comes.
+
     Raises:
         DataError: if the catalogue is empty, no chip fits a scene, or several dates nowhere overlap.
     """
     scenes = _scenes(settings)
     gsd_m = settings.gsd_m or float(np.median([scene.gsd_m for scene in scenes]))
-    side_m = settings.chip_px * gsd_m
-    grid, jitter = CellGrid(settings.cell_m), settings.chips.jitter
-    found = find_candidates(scenes, grid, side_m, settings.places_per_cell, jitter=jitter, seed=settings.seed)
-    counts = {"scenes": len(scenes), "cells_covered": len(np.unique(found.cells))}
-    _refuse_disjoint(found, scenes, settings, side_m)
-    if settings.hold_out is not None:
-        found = found.take(outside_hold_out(found.lon, found.lat, settings.hold_out, side_m))
-    counts["cells_outside_hold_out"] = len(np.unique(found.cells))
+    folders = _find_pieces(scenes, settings, settings.chip_px * gsd_m, work_folder(out), workers)
+    try:
+        counts = _count(folders, scenes, settings, settings.chip_px * gsd_m)
+        plan, counts["cells_in_budgets"] = plan_pieces(folders, settings)
+    except DataError:
+        if workers.part is None:
+            _forget(work_folder(out))
+        raise
+    write_cells(out / "cells.parquet", folders, plan, settings, all_cells=True)
+    write_table(out / "strata.parquet", plan.table([budget.name for budget in settings.draw.budgets]))
+    places = read_places(folders, plan)
+    n_strata = len(plan.keys)
+    counts |= {"strata": n_strata, "cells_drawn": int(plan.given.sum()), "places_drawn": len(places)}
+    said = f"{len(places)} places of {n_strata} strata"
+    workers.progress.say(f"{counts['cells_covered']} cells in {len(scenes)} scenes: {said}")
+    return Begun(PlaceBlocks(places, scenes, settings, gsd_m), counts)
+
+
+def _find_pieces(scenes: Sequence[Scene], settings: CurateSettings, side_m: float, work: Path, workers: Workers) -> list[Path]:
+    """Make all pieces of the grid that may hold places; return their folders in order."""
+    near = scenes_by_piece(scenes, CellGrid(settings.cell_m), side_m)
+    numbers = sorted(near)
+    folders = [folder_of(work, number) for number in numbers]
+
+    def arguments(at: int) -> tuple[Any, ...]:
+        some = near[numbers[at]]
+        return settings, [scenes[i] for i in some.tolist()], some, side_m, numbers[at], folders[at]
+
+    workers.run(find_piece, folders, arguments, title="cells", all_needed=True)
+    return folders
+
+
+def _forget(work: Path) -> None:
+    """Remove the pieces of the grid, so that they are no reason to refuse other settings where nothing else was made."""
+    shutil.rmtree(work / CELLS, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        work.rmdir()
+
+
+def _count(folders: Sequence[Path], scenes: Sequence[Scene], settings: CurateSettings, side_m: float) -> dict[str, int]:
+    """Return the funnel up to here; raises DataError, see :func:`begin_archive`, where a step leaves nothing."""
+    notes = [read_notes(folder) for folder in folders]
+    counts = {"scenes": len(scenes), "cells_covered": sum(note["covered"] for note in notes)}
+    _refuse_disjoint(counts["cells_covered"], max((note["most_dates"] for note in notes), default=0), scenes, settings, side_m)
+    counts["cells_outside_hold_out"] = sum(note["outside_hold_out"] for note in notes)
+    free = sum(note["not_excluded"] for note in notes)
     if any(not path.is_dir() for path in settings.exclude):
-        found = found.take(outside_excluded(found, settings, side_m))
-        counts["cells_excluded"] = counts["cells_outside_hold_out"] - len(np.unique(found.cells))
-    if not len(found.cells):
+        counts["cells_excluded"] = counts["cells_outside_hold_out"] - free
+    if not free:
         where = str(settings.hold_out or "curate.exclude")
         raise DataError("hold-out and exclusion leave no cell", where=where, remedy="make their polygons smaller")
-    found, cells, described = _describe(found, settings, work_folder(out), workers)
-    counts["cells_in_budgets"] = len(cells)
-    drawn = draw_cells(cells, described, settings)
-    write_table(out / "cells.parquet", cells_table(cells, described, drawn.strata, drawn.chosen, settings))
-    write_table(out / "strata.parquet", drawn.plan.table([budget.name for budget in settings.draw.budgets]))
-    chosen = found.take(drawn.chosen[np.searchsorted(cells.ids, found.cells)])
-    n_strata = len(drawn.plan.keys)
-    counts |= {"strata": n_strata, "cells_drawn": int(drawn.chosen.sum()), "places_drawn": len(chosen.cells)}
-    places = f"{len(chosen.cells)} places of {n_strata} strata"
-    workers.progress.say(f"{counts['cells_covered']} cells in {len(scenes)} scenes: {places}")
-    return Begun(PlaceBlocks(chosen, (cells, described, drawn), scenes, settings, gsd_m), counts)
-
-
-def _describe(found: Candidates, settings: CurateSettings, work: Path, workers: Workers) -> tuple[Candidates, Cells, Described]:
-    """Describe the cells of candidates; drop those outside the area and the budgets, or seen in too few quarters."""
-    cells = Cells(CellGrid(settings.cell_m), np.unique(found.cells))
-    if settings.draw.area is not None:
-        cells = cells.take(in_area(cells, settings.draw.area))
-        found = found.take(np.isin(found.cells, cells.ids))
-        _refuse_none(cells)
-    described = describe_in_pieces(cells, settings, work, workers)
-    if settings.draw.budgets:
-        least = np.array([*(budget.min_quarters for budget in settings.draw.budgets), 5])  # the last is for budget -1
-        found = found.take(found.n_quarters >= least[described.budget[np.searchsorted(cells.ids, found.cells)]])
-        kept = np.isin(cells.ids, found.cells)
-        cells, described = cells.take(kept), described.take(kept)
-        _refuse_none(cells)
-    return found, cells, described
-
-
-def _refuse_none(cells: Cells) -> None:
-    if not len(cells):
+    if not any(note["strata"] for note in notes):
         raise DataError(
             "no cell that scenes cover lies in the area and the budgets, in enough quarters",
             where="curate.draw",
             remedy="widen curate.draw.area, add a budget without regions and area, or lower min_quarters",
         )
+    return counts
 
 
 def _scenes(settings: CurateSettings) -> list[Scene]:
@@ -114,9 +121,9 @@ def _scenes(settings: CurateSettings) -> list[Scene]:
     return scenes
 
 
-def _refuse_disjoint(found: Candidates, scenes: Sequence[Scene], settings: CurateSettings, side_m: float) -> None:
+def _refuse_disjoint(n_cells: int, most_dates: int, scenes: Sequence[Scene], settings: CurateSettings, side_m: float) -> None:
     """Stop where no chip fits a scene, or where dates never meet although seasons were hoped for."""
-    if not len(found.cells):
+    if not n_cells:
         raise DataError(
             f"no chip of {settings.chip_px} px ({side_m:.0f} m) around a cell's centre fits into any of {len(scenes)} scenes",
             where=str(settings.catalog),
@@ -124,10 +131,10 @@ def _refuse_disjoint(found: Candidates, scenes: Sequence[Scene], settings: Curat
         )
     dates = {scene.date for scene in scenes}
     wanted = settings.min_dates or min(2, len(dates))
-    if found.n_dates.max() < wanted:
+    if most_dates < wanted:
         raise DataError(
             f"the {len(dates)} dates of {len(scenes)} scenes do not overlap: "
-            f"no place has more than {found.n_dates.max()} of {wanted} dates wanted",
+            f"no place has more than {most_dates} of {wanted} dates wanted",
             where=str(settings.catalog),
             remedy="check dates and georeference in the catalogue, or set curate.min_dates: 1 to curate single dates",
         )
@@ -139,32 +146,21 @@ class PlaceBlocks(Sequence[PlaceBlock]):
     A block is put together when it is asked for, so that ten million places are arrays until then, and not objects.
 
     Args:
-        chosen: the drawn places.
-        known: the cells that hold them, ascending, what they are, and their strata.
+        places: that were drawn.
         scenes: of the catalogue.
         settings: of the stage.
         gsd_m: pixel of the chips.
     """
 
-    def __init__(
-        self,
-        chosen: Candidates,
-        known: tuple[Cells, Described, Drawn],
-        scenes: Sequence[Scene],
-        settings: CurateSettings,
-        gsd_m: float,
-    ) -> None:
-        self._chosen = chosen.take(np.lexsort((chosen.slots, chosen.cells, along_curve(chosen.lon, chosen.lat))))
-        cells, self._described, drawn = known
-        self._at = np.searchsorted(cells.ids, self._chosen.cells)
-        self._strata = drawn.strata
-        self._regions = (*self._described.regions, NONE)  # the last is that of -1
-        self._classes = (*self._described.classes, NONE)
+    def __init__(self, places: DrawnPlaces, scenes: Sequence[Scene], settings: CurateSettings, gsd_m: float) -> None:
+        self._places = places
+        self._order = np.lexsort((places.slots, places.cells, along_curve(places.lon, places.lat)))
+        self._regions, self._classes = (*places.regions, NONE), (*places.classes, NONE)  # the last is that of -1
         self._scenes, self._settings, self._gsd_m = scenes, settings, gsd_m
-        self._runs = list(cut_list(range(len(self._at)), settings.work.piece_places, self._number_of))
+        self._runs = list(cut_list(range(len(places)), settings.work.piece_places, self._number_of))
 
-    def _number_of(self, place: int) -> int:
-        return derive(0, "end of a piece", int(self._chosen.cells[place]))
+    def _number_of(self, at: int) -> int:
+        return derive(0, "end of a piece", int(self._places.cells[self._order[at]]))
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -176,23 +172,23 @@ class PlaceBlocks(Sequence[PlaceBlock]):
     def __getitem__(self, number: int | slice) -> PlaceBlock | Sequence[PlaceBlock]:
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
-        spots = tuple(self._spot(place) for place in self._runs[number])
+        spots = tuple(self._spot(int(self._order[at])) for at in self._runs[number])
         needed = sorted({scene for spot in spots for scene in spot.scenes})
         return PlaceBlock(spots, {scene: self._scenes[scene] for scene in needed}, self._settings, self._gsd_m)
 
     def _spot(self, place: int) -> Spot:
-        chosen, described, at = self._chosen, self._described, int(self._at[place])
-        row, column = (int(part[0]) for part in split(chosen.cells[place : place + 1]))
-        slot = f"_{chosen.slots[place]}" if self._settings.places_per_cell > 1 else ""
-        elevation = float(described.elevation_m[at])
+        places = self._places
+        row, column = (int(part[0]) for part in split(places.cells[place : place + 1]))
+        slot = f"_{places.slots[place]}" if self._settings.places_per_cell > 1 else ""
+        elevation = float(places.elevation_m[place])
         return Spot(
             name=f"c{row}_{column}{slot}",
-            lon=float(chosen.lon[place]),
-            lat=float(chosen.lat[place]),
-            cell=int(chosen.cells[place]),
-            region=self._regions[described.region[at]],
-            land_cover=self._classes[described.land_cover[at]],
+            lon=float(places.lon[place]),
+            lat=float(places.lat[place]),
+            cell=int(places.cells[place]),
+            region=self._regions[places.region[place]],
+            land_cover=self._classes[places.land_cover[place]],
             elevation_m=None if math.isnan(elevation) else elevation,
-            stratum=self._strata[at].as_py(),
-            scenes=chosen.scenes[place],
+            stratum=places.strata[places.stratum[place]],
+            scenes=places.scenes_of(place),
         )

@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from cgeartheye.curation.layers import read_polygons
+from cgeartheye.curation.layers import Cells, read_polygons
 from cgeartheye.geometry.cells import MAJOR_AXIS_M, CellGrid
 from cgeartheye.geometry.crs import split_antimeridian, utm_zone
 from cgeartheye.rasters.scenes import Scene
@@ -25,6 +25,8 @@ _SEAM_DEG: Final = 1e-8
 
 _ARC: Final = 8
 """Corners of a quarter of a circle."""
+_AT_ONCE: Final = 100_000
+"""Places whose outlines are held at a time: some 0.1 GB."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -39,7 +41,8 @@ class Candidates:
         slots: (n,) int64, number of the place in its cell.
         lon: (n,) degrees, centre.
         lat: (n,) degrees, centre.
-        scenes: for each place the positions of the scenes that cover it together on their dates, ascending.
+        first: (n + 1,) int64, where the scenes of each place begin in ``scenes``.
+        scenes: (m,) int32, numbers of the scenes that cover a place together on its dates, ascending within each place.
         n_dates: (n,) int64, dates that cover it.
         n_quarters: (n,) int64, quarters of the calendar year these dates lie in.
     """
@@ -48,49 +51,100 @@ class Candidates:
     slots: Ints
     lon: Floats
     lat: Floats
-    scenes: list[tuple[int, ...]]
+    first: Ints
+    scenes: NDArray[np.int32]
     n_dates: Ints
     n_quarters: Ints
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def scenes_of(self, place: int) -> tuple[int, ...]:
+        """Return the numbers of a place's scenes."""
+        return tuple(self.scenes[self.first[place] : self.first[place + 1]].tolist())
 
     def take(self, chosen: NDArray[Any]) -> Candidates:
         """Return some of the places, by mask (n,) or positions."""
         at = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
-        scenes = [self.scenes[i] for i in at]
+        first, scenes = take_runs(self.first, self.scenes, at)
         place = (self.cells[at], self.slots[at], self.lon[at], self.lat[at])
-        return Candidates(*place, scenes, self.n_dates[at], self.n_quarters[at])
+        return Candidates(*place, first, scenes, self.n_dates[at], self.n_quarters[at])
+
+
+def take_runs(first: Ints, values: NDArray[Any], at: Ints) -> tuple[Ints, NDArray[Any]]:
+    """Return ``first`` and ``values`` of some of n runs that lie one after another, ``values[first[i] : first[i + 1]]`` each."""
+    lengths = np.diff(first)[at]
+    taken = np.concatenate([[0], np.cumsum(lengths)])
+    return taken, values[np.repeat(first[at] - taken[:-1], lengths) + np.arange(taken[-1])]
 
 
 def find_candidates(
-    scenes: Sequence[Scene], grid: CellGrid, side_m: float, per_cell: int, *, jitter: float = 0.0, seed: int = 0
+    scenes: Sequence[Scene], among: Cells, side_m: float, per_cell: int, *, jitter: float = 0.0, seed: int = 0
 ) -> Candidates:
     """Return the places whose chip of ``side_m`` metres lies inside the joined footprints of at least one date.
 
     Args:
-        scenes: of the catalogue.
-        grid: of the cells.
+        scenes: all that meet one of the chips.
+        among: cells to look among.
         side_m: side of a chip.
         per_cell: places in a cell, on a square raster of slots inside it.
         jitter: share of the room between chip and slot over which places are spread; see :func:`place_centres`.
         seed: of the spread.
     """
-    ids = np.unique(np.concatenate([grid.within(scene.footprint) for scene in scenes]))
-    cells, slots = np.repeat(ids, per_cell), np.tile(np.arange(per_cell), len(ids))
-    lon, lat = place_centres(grid, ids, side_m, per_cell, jitter=jitter, seed=seed)
-    tree = shapely.STRtree(chip_boxes(lon, lat, side_m))
-    covering: dict[int, list[int]] = defaultdict(list)
-    n_dates, quarters = np.zeros(len(cells), np.int64), np.zeros((len(cells), 4), bool)
-    for members in _by_date(scenes):
-        covered = tree.query(_joined([scenes[i] for i in members]), predicate="contains")
-        n_dates[covered] += 1
-        quarters[covered, (scenes[members[0]].date.month - 1) // 3] = True
-        inside = set(covered.tolist())
-        for number in members:
-            for place in tree.query(scenes[number].footprint, predicate="intersects").tolist():
-                if place in inside:
-                    covering[place].append(number)
-    together = [tuple(sorted(covering[i])) for i in range(len(cells))]
-    found = Candidates(cells, slots, lon, lat, together, n_dates, quarters.sum(axis=1))
-    return found.take(n_dates > 0)
+    dates = [(np.array(members), _joined([scenes[i] for i in members])) for members in _by_date(scenes)]
+    outlines = np.array([scene.footprint for scene in scenes], object)
+    quarters = [(scenes[int(members[0])].date.month - 1) // 3 for members, _ in dates]
+    step = max(1, _AT_ONCE // per_cell)
+    blocks = [among.ids[start : start + step] for start in range(0, len(among), step)] or [among.ids]
+    found = []
+    for block in blocks:
+        cells, slots = np.repeat(block, per_cell), np.tile(np.arange(per_cell), len(block))
+        lon, lat = place_centres(among.grid, block, side_m, per_cell, jitter=jitter, seed=seed)
+        cover = _cover(chip_boxes(lon, lat, side_m), dates, outlines, quarters)
+        found.append(Candidates(cells, slots, lon, lat, *cover).take(cover[2] > 0))
+    return joined(found)
+
+
+def joined(parts: Sequence[Candidates]) -> Candidates:
+    """Return places of several parts, one part after another."""
+    ends = np.cumsum([0, *(len(part.scenes) for part in parts)])
+    first = np.concatenate([*(part.first[:-1] + end for part, end in zip(parts, ends, strict=False)), ends[-1:]])
+    names = ("cells", "slots", "lon", "lat", "scenes", "n_dates", "n_quarters")
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Candidates(first=first, **columns)
+
+
+def cells_of(scenes: Sequence[Scene], grid: CellGrid) -> Cells:
+    """Return the cells whose centres lie in a scene."""
+    ids = [np.empty(0, np.int64), *(grid.within(scene.footprint) for scene in scenes)]
+    return Cells(grid, np.unique(np.concatenate(ids)))
+
+
+def _cover(
+    boxes: NDArray[np.object_], dates: Sequence[tuple[Ints, Any]], outlines: NDArray[np.object_], quarters: Sequence[int]
+) -> tuple[Ints, NDArray[np.int32], Ints, Ints]:
+    """Return first, scenes, dates and quarters of chips by their boxes; see :class:`Candidates`."""
+    n, tree = len(boxes), shapely.STRtree(boxes)
+    split = np.flatnonzero(shapely.get_num_geometries(boxes) > 1)
+    n_dates, in_quarter = np.zeros(n, np.int64), np.zeros((n, 4), bool)
+    places, numbers = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for (members, area), quarter in zip(dates, quarters, strict=True):
+        inside = np.zeros(n, bool)
+        # part by part, because the bounds of scenes all over the world would leave every chip to be looked at; a chip in one
+        # piece lies in one part or in none
+        inside[tree.query(shapely.get_parts(area), predicate="contains")[1]] = True
+        inside[split] = shapely.contains(area, boxes[split])
+        if not inside.any():
+            continue
+        n_dates += inside
+        in_quarter[:, quarter] |= inside
+        member, place = tree.query(outlines[members], predicate="intersects")
+        places.append(place[inside[place]])
+        numbers.append(members[member[inside[place]]])
+    place, number = np.concatenate(places), np.concatenate(numbers)
+    order = np.lexsort((number, place))
+    first = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=n))])
+    return first, number[order].astype(np.int32), n_dates, in_quarter.sum(axis=1)
 
 
 def _by_date(scenes: Sequence[Scene]) -> list[list[int]]:

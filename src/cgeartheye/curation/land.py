@@ -7,25 +7,21 @@ what order they are made, changes nothing: memory is that of one piece and of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cgeartheye.curation.candidates import outside_hold_out
 from cgeartheye.curation.covariates import describe_cells
-from cgeartheye.curation.described import ROWS, SECTORS, folder_of, read_described, read_notes, write_described
-from cgeartheye.curation.drawing import Block
+from cgeartheye.curation.described import ROWS, SECTORS, folder_of, read_notes, write_piece
 from cgeartheye.curation.exclusion import meets_excluded
 from cgeartheye.curation.layers import Cells, read_regions
+from cgeartheye.curation.piece_draw import plan_pieces, write_cells
 from cgeartheye.curation.pieces import Workers
-from cgeartheye.curation.strata import Census, Plan, Stratum, cells_table, count_block, plan_draw, renumber, texts
-from cgeartheye.errors import DataError
-from cgeartheye.files import atomic_path, write_json
+from cgeartheye.files import write_json
 from cgeartheye.geometry.cells import CellGrid, join
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.writer import write_table
@@ -72,7 +68,7 @@ def draw_land(settings: CurateSettings, out: Path, work: Path, workers: Workers)
     excluded = sum(read_notes(folder)["excluded"] for folder in folders)
     budgets = [budget.name for budget in settings.draw.budgets]
     write_table(out / "strata.parquet", plan.table(budgets))
-    _write_cells(out, folders, plan, settings)
+    write_cells(out / "cells.parquet", folders, plan, settings, all_cells=False)
     counts = {"cells": n_cells, "strata": len(plan.keys), "cells_drawn": int(plan.given.sum())}
     if settings.exclude:
         counts["cells_excluded"] = excluded
@@ -90,31 +86,6 @@ def describe_land(settings: CurateSettings, work: Path, workers: Workers) -> lis
     return folders
 
 
-def plan_pieces(folders: list[Path], settings: CurateSettings) -> tuple[Plan, int]:
-    """Plan the draw over described pieces, in any order and division; also return the number of their cells.
-
-    Raises:
-        DataError: see :func:`draw_land`.
-    """
-    census = Census(tuple(budget.name for budget in settings.draw.budgets))
-    for folder in folders:
-        strata = _strata_of(folder)
-        if strata:
-            census.add(strata, np.load(folder / "sizes.npy"), np.load(folder / "counts.npy"))
-    if not census.cells:
-        remedy = "check curate.land_cover, curate.land_cover_classes and curate.draw.area"
-        raise DataError("no cell of the area has a class of land cover", where="curate.land_cover", remedy=remedy)
-    order = {stratum: number for number, stratum in enumerate(census.strata)}
-    plan = plan_draw(census, lambda: _blocks(folders, order), settings, CellGrid(settings.cell_m))
-    return plan, sum(census.cells.values())
-
-
-def drawn_ids(folder: Path, plan: Plan) -> Ints:
-    """Return the ids of a piece's drawn cells, ascending."""
-    block = _block(folder, {stratum: number for number, stratum in enumerate(plan.strata)})
-    return np.empty(0, np.int64) if block is None else block.ids[plan.selection.drawn(block)]
-
-
 def describe_piece(settings: CurateSettings, piece: Piece, folder: Path) -> None:
     """Describe and count the land cells of a piece; ``folder`` appears when all of it is written."""
     cells = piece.cells(CellGrid(settings.cell_m), settings.draw.area)
@@ -130,44 +101,4 @@ def describe_piece(settings: CurateSettings, piece: Piece, folder: Path) -> None
     land &= ~met
     if not land.all():
         cells, described = cells.take(land), described.take(land)
-    block, strata, sizes, counts = count_block(described, cells.ids, settings.seed)
-    arrays: dict[str, NDArray[Any]] = {"ids": block.ids, "stratum": block.stratum.astype(np.int32), "sizes": sizes}
-    arrays["counts"] = counts.astype(np.int32)
-    write_described(folder, described, arrays, {"excluded": excluded, "strata": strata if len(cells) else []})
-
-
-def _strata_of(folder: Path) -> list[Stratum]:
-    return [Stratum(*parts) for parts in read_notes(folder)["strata"]]
-
-
-def _blocks(folders: list[Path], order: dict[Stratum, int]) -> Iterator[Block]:
-    return (block for folder in folders if (block := _block(folder, order)) is not None)
-
-
-def _block(folder: Path, order: dict[Stratum, int]) -> Block | None:
-    strata = _strata_of(folder)
-    if not strata:
-        return None
-    number = renumber(strata, order)[np.load(folder / "stratum.npy")]
-    weight = folder / "weight.npy"
-    return Block(np.load(folder / "ids.npy"), number, np.load(weight) if weight.exists() else None)
-
-
-def _write_cells(out: Path, folders: list[Path], plan: Plan, settings: CurateSettings) -> None:
-    """Write the drawn cells piece by piece, in order of piece; ids ascend within each."""
-    order = {stratum: number for number, stratum in enumerate(plan.strata)}
-    grid = CellGrid(settings.cell_m)
-    with atomic_path(out / "cells.parquet") as temporary:
-        writer: pq.ParquetWriter | None = None
-        for folder in folders:
-            block = _block(folder, order)
-            if block is None or not (chosen := plan.selection.drawn(block)).any():
-                continue
-            cells, drawn = Cells(grid, block.ids[chosen]), np.ones(int(chosen.sum()), bool)
-            strata = texts(plan.keys, block.stratum[chosen])
-            table = cells_table(cells, read_described(folder, chosen), strata, drawn, settings)
-            if writer is None:
-                writer = pq.ParquetWriter(temporary, table.schema, compression="zstd")
-            writer.write_table(table)
-        if writer is not None:
-            writer.close()
+    write_piece(folder, cells, described, seed=settings.seed, notes={"excluded": excluded})

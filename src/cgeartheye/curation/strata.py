@@ -203,37 +203,6 @@ def renumber(strata: Sequence[Stratum], number_of: Mapping[Stratum, int]) -> Int
     return np.array([number_of[stratum] for stratum in strata], np.int64)
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A finished draw over cells in memory.
-
-    Args:
-        chosen: (n,) bool.
-        strata: (n,) text, key of each cell's stratum.
-        plan: of the draw.
-    """
-
-    chosen: NDArray[np.bool_]
-    strata: pa.Array
-    plan: Plan
-
-
-def draw_cells(cells: Cells, described: Described, settings: CurateSettings) -> Drawn:
-    """Draw cells by the sampling formula; every cell if no number of places is set.
-
-    Raises:
-        DataError: if there are more strata than places wanted.
-    """
-    budgets = tuple(budget.name for budget in settings.draw.budgets)
-    block, strata, sizes, counts = count_block(described, cells.ids, settings.seed)
-    census = Census(budgets)
-    census.add(strata, sizes, counts)
-    order = {stratum: number for number, stratum in enumerate(census.strata)}
-    whole = Block(block.ids, renumber(strata, order)[block.stratum], block.weight)
-    plan = plan_draw(census, lambda: [whole], settings, cells.grid)
-    return Drawn(plan.selection.drawn(whole), texts(plan.keys, whole.stratum), plan)
-
-
 def cells_table(
     cells: Cells, described: Described, strata: pa.Array, drawn: NDArray[np.bool_], settings: CurateSettings
 ) -> pa.Table:

@@ -16,7 +16,8 @@ import shapely
 from cgeartheye.curation import curate
 from cgeartheye.curation.candidates import chip_boxes
 from cgeartheye.curation.drawing import priorities
-from cgeartheye.curation.land import describe_piece, drawn_ids, pieces_of, plan_pieces
+from cgeartheye.curation.land import describe_piece, pieces_of
+from cgeartheye.curation.piece_draw import drawn_blocks, plan_pieces
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.cells import CellGrid
 from cgeartheye.settings.curate import CurateSettings
@@ -101,7 +102,9 @@ def test_pieces_in_any_number_and_order_draw_the_same(world: Make, tmp_path: Pat
             folders.append(tmp_path / f"{rows}_{sectors}" / str(number))
             describe_piece(settings, piece, folders[-1])
         plan, n_cells = plan_pieces(folders[::order], settings)
-        results.append((n_cells, np.sort(np.concatenate([drawn_ids(folder, plan) for folder in folders])).tolist()))
+        results.append(
+            (n_cells, np.sort(np.concatenate([block.ids[chosen] for _, block, chosen in drawn_blocks(folders, plan)])).tolist())
+        )
     assert results[0] == results[1] == results[2]
 
 

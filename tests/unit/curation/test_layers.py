@@ -9,7 +9,7 @@ from pyproj import Transformer
 
 from cgeartheye.curation.covariates import NO_BIN, classify, describe_cells
 from cgeartheye.curation.layers import Cells
-from cgeartheye.curation.strata import draw_cells
+from cgeartheye.curation.strata import group_cells
 from cgeartheye.curation.zonal import class_counts, means
 from cgeartheye.errors import DataError
 from cgeartheye.geometry.cells import CellGrid
@@ -86,7 +86,8 @@ def test_cells_are_described_by_all_layers(archive_settings: Callable[..., Curat
     south_west, north_east = (int(np.flatnonzero(cells.ids == cell)[0]) for cell in grid.ids(lon, lat))
     found = describe_cells(cells, settings)
     assert found.elevation_m[south_west] == pytest.approx(330, abs=25)
-    keys = draw_cells(cells, found, settings).strata.to_pylist()
+    number, strata = group_cells(found)
+    keys = [strata[one].key(()) for one in number]
     assert (keys[south_west], keys[north_east]) == ("West/forest/4", "East/built-up/2")
 
 
@@ -95,7 +96,7 @@ def test_without_layers_there_is_one_stratum(archive_settings: Callable[..., Cur
     cells = Cells(CellGrid(40), np.array([2**32 * 360_000 + 5]))
     found = describe_cells(cells, settings)
     assert found.elevation_bin.tolist() == [NO_BIN]
-    assert draw_cells(cells, found, settings).strata.to_pylist() == ["none/none/none"]
+    assert [stratum.key(()) for stratum in group_cells(found)[1]] == ["none/none/none"]
 
 
 def test_a_wrong_region_column_names_the_right_ones(archive_settings: Callable[..., CurateSettings]) -> None:
