@@ -1,4 +1,13 @@
-"""What the first level costs at 16 million rows, from two measured sizes; memory at n and at 4 n. See hierarchical_kmeans.py."""
+"""What the first level costs at 16 million rows, from two measured sizes; memory at n and at 4 n. See hierarchical_kmeans.py.
+
+As a command with ``large`` it makes the first level for as many rows and clusters as are asked for, of 32 values each, so that
+16 million rows and 200,000 clusters are had on any machine:
+
+    OMP_NUM_THREADS=1 PYTHONPATH=src python performance/kmeans_scale.py large SCRATCH 16000000 200000
+
+It prints CPU time, memory, how many of a sample of rows are not at the nearest of all centroids, and by how much the sum of their
+squared distances is above the least.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +19,7 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +27,12 @@ import numpy as np
 from contenders.kmeans_data import make_rows
 
 from cgeartheye.clustering import neighbours, seeds
-from cgeartheye.clustering.kmeans import FIRST_PASSES, kmeans
+from cgeartheye.clustering.kmeans import FIRST_PASSES, assign, kmeans
 from cgeartheye.clustering.tree import RESAMPLED_ROWS, build_tree
 from cgeartheye.curation.row_files import RowFiles
 
 WIDTH, PLACES, PER_LEAF, ROUNDS = 1024, 16_000_000, 80, 10
+NARROW = 32
 MEMORY_SIZES, BLOCK = (40_000, 160_000), 20_000
 PASSES = 15
 """Of one k-means, as measured; taken for the first level of 16 million rows."""
@@ -37,12 +48,13 @@ def child(name: str, folder: Path, n: int, k: int) -> dict[str, Any]:
     return found
 
 
-def write(folder: Path, n: int) -> None:
+def write(folder: Path, n: int, width: int = WIDTH) -> None:
     """Write ``n`` float16 rows in files of 20,000, each the rows of other concepts."""
+    folder.mkdir(parents=True, exist_ok=True)
     for number in range(n // BLOCK):
         path = folder / f"rows{number}.npy"
         if not path.exists():
-            np.save(path, make_rows(BLOCK, WIDTH, seed=number, concepts=500)[0].astype(np.float16))
+            np.save(path, make_rows(BLOCK, width, seed=number, concepts=500)[0].astype(np.float16))
 
 
 def measure(name: str, folder: Path, n: int, k: int) -> dict[str, float]:
@@ -57,6 +69,31 @@ def measure(name: str, folder: Path, n: int, k: int) -> dict[str, float]:
     else:
         kmeans(rows, k, seed=0, max_passes=2)
     return {"cpu_s": time.process_time() - start, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def large(folder: Path, n: int, k: int) -> dict[str, float]:
+    """Make the first level, ten rounds of resampling included, of rows of :data:`NARROW` values."""
+    folder = folder / f"narrow{NARROW}"
+    write(folder, n, NARROW)
+    rows = RowFiles([folder / f"rows{number}.npy" for number in range(n // BLOCK)])
+    start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tree = build_tree(rows, (k,), seed=0, rounds=ROUNDS)
+    cpu, peak = time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    some = np.sort(np.random.default_rng(0).choice(n, 20_000, replace=False))
+    sample, labels = rows[some].astype(np.float32), tree.labels[0][some]
+    nearest, least = assign(sample, tree.centroids[0])
+    own = np.square(sample - tree.centroids[0][labels]).sum(axis=1)
+    sizes = np.bincount(tree.labels[0], minlength=len(tree.centroids[0]))
+    return {
+        "clusters": len(tree.centroids[0]),
+        "cpu_s": round(cpu, 1),
+        "peak_mb": peak / 1024,
+        "peak_mb_before": before / 1024,
+        "share_not_nearest": float((nearest != labels).mean()),
+        "squares_above_least": float(own.sum() / least.sum() - 1),
+        "largest_cluster": int(sizes.max()),
+        "median_cluster": float(np.median(sizes)),
+    }
 
 
 def products(n: int, k: int) -> tuple[float, float, int]:
@@ -112,12 +149,13 @@ def extrapolate(folder: Path, sizes: tuple[int, int], gflops: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=["flat", "tree"])
+    parser.add_argument("name", choices=["flat", "tree", "large"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("n", type=int)
     parser.add_argument("k", type=int)
     arguments = parser.parse_args()
-    print(json.dumps(measure(arguments.name, arguments.folder, arguments.n, arguments.k)))
+    work = large if arguments.name == "large" else partial(measure, arguments.name)
+    print(json.dumps(work(arguments.folder, arguments.n, arguments.k)))
 
 
 if __name__ == "__main__":
