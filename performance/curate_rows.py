@@ -28,6 +28,8 @@ import pyarrow.parquet as pq
 from cgeartheye.curation.embedding import anchor_rows
 from cgeartheye.curation.pieces import LOOKED_AT, REJECTED, Pieces
 from cgeartheye.curation.ranking import rank_chips
+from cgeartheye.curation.selection import Selection
+from cgeartheye.curation.tables import write_places
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.shards.format import INDEX_NAME, INDEX_SCHEMA
 
@@ -97,11 +99,14 @@ def child(folder: Path, cut: float) -> None:
     pieces = Pieces(folder, REJECTED.empty_table(), {})
     quality = {"cut_worst": {"haze": cut}} if cut else {}
     rows, *told["map rows"] = own.of(lambda: pieces.rows)
-    ranked, *told["rank"] = own.of(lambda: rank_chips(rows, CurateSettings.model_validate({"quality": quality})))
+    ranked, *told["rank"] = own.of(lambda: rank_chips(rows, CurateSettings.model_validate({"quality": quality}), folder))
     where = pc.equal(rows["date_index"], 0)
     first, *told["names and strata of places"] = own.of(lambda: rows.select(["place", "stratum"]).filter(where))
     lists, *told["the same as lists"] = own.of(lambda: [first[name].to_pylist() for name in first.column_names])
     anchors, *told["rows to compare places by"] = own.of(lambda: anchor_rows(ranked.shown.select(LOOKED_AT)))
+    n = len(lists[0])
+    selection = Selection(np.zeros(n, np.int32), np.ones(n, bool), np.arange(n), pa.table({}))
+    _, *told["places.parquet with footprints"] = own.of(lambda: write_places(folder, ranked.rows, selection, archive=True))
     plain, *told["peer: all rows read"] = own.of(lambda: pq.read_table(folder / INDEX_NAME))
     print(json.dumps({"rows": len(plain), "places": len(lists[0]), "anchors": len(anchors), "steps": told}))
 

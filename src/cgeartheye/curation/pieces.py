@@ -69,25 +69,30 @@ class Pieces:
     def rows(self) -> pa.Table:
         """Rows of all chips (:data:`cgeartheye.shards.format.INDEX_SCHEMA`) in order of piece and place.
 
-        They are mapped from an uncompressed copy of the index: what is not looked at takes no memory, and what is the kernel
-        may take back. 16 million rows are 9 GB.
+        They are mapped from an uncompressed copy of the index; 16 million rows are 9 GB.
         """
         path = self.folder / _MAPPED_NAME
         if not path.exists():
             index = pq.ParquetFile(self.folder / INDEX_NAME, pre_buffer=False)
-            with (
-                atomic_path(path) as temporary,
-                pa.OSFile(str(temporary), "wb") as file,
-                pa.ipc.new_file(file, index.schema_arrow) as writer,
-            ):
-                for group in range(index.num_row_groups):
-                    writer.write_table(index.read_row_group(group))
-            pa.default_memory_pool().release_unused()
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            write_mapped(path, index.schema_arrow, map(index.read_row_group, range(index.num_row_groups)))
+        return read_mapped(path)
 
     def forget(self) -> None:
         """Remove that copy."""
         (self.folder / _MAPPED_NAME).unlink(missing_ok=True)
+
+
+def write_mapped(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write tables one after another, uncompressed, to be mapped by :func:`read_mapped`."""
+    with atomic_path(path) as temporary, pa.OSFile(str(temporary), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+    pa.default_memory_pool().release_unused()
+
+
+def read_mapped(path: Path) -> pa.Table:
+    """Return a table whose columns lie in a mapped file: only what is looked at takes memory, which the kernel may take back."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 class Workers:

@@ -7,6 +7,7 @@ quarter the comparison is fair, winters with winters.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -14,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cgeartheye.curation.pieces import LOOKED_AT
+from cgeartheye.curation.pieces import LOOKED_AT, read_mapped, write_mapped
 from cgeartheye.settings.curate import CurateSettings
 from cgeartheye.settings.curate_checks import Ranked
 
 RANKS: Final[dict[Ranked, tuple[str, ...]]] = {"blur": ("q_reblur",), "haze": ("q_dark",), "cloud": ("q_cloud", "q_white")}
 """What is ranked -> the index column it is ranked by, and that which stands in where it is null."""
+_BLOCK: Final = 65_536
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,13 @@ class RankedChips:
     counts: dict[str, int]
 
 
-def rank_chips(rows: pa.Table, settings: CurateSettings) -> RankedChips:
+def rank_chips(rows: pa.Table, settings: CurateSettings, work: Path) -> RankedChips:
     """Rank all chips and leave out the worst shares of ``settings.quality.cut_worst``, and places left with too few dates.
 
     Args:
         rows: of :data:`cgeartheye.shards.format.INDEX_SCHEMA`, a place's chips adjacent in order of date.
         settings: shares to cut; ``min_dates``.
+        work: folder that receives files of what stays where some are cut, from which it is mapped.
     """
     groups = _groups(rows)
     ranks = {what: ranks_within(groups, _values(rows, columns)) for what, columns in RANKS.items()}
@@ -65,13 +68,21 @@ def rank_chips(rows: pa.Table, settings: CurateSettings) -> RankedChips:
     places = n_dates >= max(1, settings.min_dates or 1)
     rejected = [_reason(rows, int(i), worst) for i in np.flatnonzero(~keep)]
     rejected += _too_few(rows, places, n_dates, settings)
-    kept = rows.filter(pa.array(keep & places[place]))
+    kept = _kept(rows, keep & places[place], work / "ranked.arrow")
     lost = int((~places).sum())
     counts = {"among_worst": int((~keep).sum()), "chips": len(kept) - len(rows)}
     if settings.source == "archive":
         counts |= {"places": -lost, "places_with_too_few_dates": lost}
-    shown = rows.select(LOOKED_AT).filter(pa.array(keep | ~places[place]))
+    shown = _kept(rows.select(LOOKED_AT), keep | ~places[place], work / "shown.arrow")
     return RankedChips(_renumbered(kept), _renumbered(shown), places, rejected, counts)
+
+
+def _kept(rows: pa.Table, chosen: NDArray[np.bool_], path: Path) -> pa.Table:
+    """Return some of the rows, mapped from a file that they are written to block by block."""
+    starts = range(0, len(rows), _BLOCK)
+    some = (rows.slice(start, _BLOCK).filter(pa.array(chosen[start : start + _BLOCK])) for start in starts)
+    write_mapped(path, rows.schema, some)
+    return read_mapped(path)
 
 
 def ranks_within(groups: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -34,6 +34,10 @@ from cgeartheye.stage import retired
 _WORK: Final = ".work"
 _KEPT: Final = ".pieces"
 _LIST: Final = "pieces.json"
+_CHIPS: Final = "chips"
+_FEATURES: Final = "features"
+_TAKEN: Final = {_LIST, _CHIPS, _FEATURES}
+"""What a later run takes from a folder of pieces; the rest of the work is of no use to it."""
 _NOT_CUTTING: Final = ("places", "shares", "shortage", "embedding", "clusters", "shard_mb", "hold_out")
 """Settings that choose among places or come after chips: they leave a place's chips as they are."""
 
@@ -45,18 +49,21 @@ def work_folder(out: Path) -> Path:
 
 def chips_folder(out: Path) -> Path:
     """Return where the pieces of an unfinished run are."""
-    return out / _WORK / "chips"
+    return out / _WORK / _CHIPS
 
 
 def features_folder(out: Path) -> Path:
     """Return where the embeddings of the pieces of an unfinished run are."""
-    return out / _WORK / "features"
+    return out / _WORK / _FEATURES
 
 
 def put_away(out: Path, *, keep: bool) -> None:
     """Remove the work of a finished run, or keep its pieces for a later one."""
     work, kept = work_folder(out), out / _KEPT
     if keep and work.exists() and not kept.exists() and (work / _LIST).exists():
+        for path in work.iterdir():
+            if path.name not in _TAKEN:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         work.rename(kept)
     shutil.rmtree(work, ignore_errors=True)
 
@@ -102,8 +109,8 @@ def _earlier(settings: CurateSettings, out: Path) -> Path | None:
 
 
 def _take(kept: Path, old: int, out: Path, number: int, *, features: bool) -> None:
-    source, chips = kept / "chips", chips_folder(out)
-    array = features_of(part_path(source, old), kept / "features")
+    source, chips = kept / _CHIPS, chips_folder(out)
+    array = features_of(part_path(source, old), kept / _FEATURES)
     if features and array.exists():
         _link(array, features_of(part_path(chips, number), features_folder(out)))
     if note_path(chips, number).exists():

@@ -177,7 +177,7 @@ def _curate(settings: CurateSettings, out: Path, workers: Workers) -> dict[str, 
     _tell_missing_parts(plan, out, workers.progress)
     embedding = _make_pieces(plan, settings, out, workers)
     pieces = gather_pieces(chips_folder(out), len(plan.tasks))
-    ranked = rank_chips(pieces.rows, settings)
+    ranked = rank_chips(pieces.rows, settings, work_folder(out))
     funnel = {**plan.counts, **pieces.counts}
     funnel |= {name: funnel.get(name, 0) + count for name, count in ranked.counts.items()}
     if not len(ranked.rows):

@@ -118,6 +118,28 @@ def footprint(transform: Affine6, width: int, height: int, crs: str) -> BaseGeom
     return split_antimeridian(shapely.Polygon(np.stack([unwrapped[:-1], lat], axis=1)).buffer(0))
 
 
+def square_footprints(x0: Floats, y0: Floats, side: tuple[Floats, Floats], crs: str) -> NDArray[np.object_]:
+    """Return what :func:`footprint` returns for many north-up rectangles of one system, counter-clockwise.
+
+    Args:
+        x0: (n,) west edges.
+        y0: (n,) north edges.
+        side: (n,) widths and (n,) heights.
+        crs: the system.
+    """
+    steps = 20
+    along, ones, zeros = np.linspace(0, 1, steps + 1)[:-1], np.ones(steps), np.zeros(steps)
+    u, v = np.concatenate([zeros, along, ones, 1 - along]), np.concatenate([along, ones, 1 - along, zeros])
+    lon, lat = transformer(crs, LONLAT).transform(x0[:, None] + u * side[0][:, None], y0[:, None] - v * side[1][:, None])
+    plain = np.isfinite(lon).all(axis=1) & (np.ptp(lon, axis=1) < 180) & (np.abs(lat).max(axis=1) <= _POLAR_DEG)
+    found = np.empty(len(x0), object)
+    found[plain] = shapely.polygons(np.stack([lon[plain], lat[plain]], axis=-1))
+    for one in np.flatnonzero(~plain):  # at the antimeridian and the poles
+        transform = (float(side[0][one]), 0.0, float(x0[one]), 0.0, -float(side[1][one]), float(y0[one]))
+        found[one] = shapely.orient_polygons(footprint(transform, 1, 1, crs))
+    return found
+
+
 def _outline(transform: Affine6, size: tuple[int, int], crs: str, *, steps: int) -> tuple[Floats, Floats]:
     """Return longitudes and latitudes of ``steps`` points a side of a raster of ``size`` (width, height)."""
     along, ones, zeros = np.linspace(0, 1, steps + 1)[:-1], np.ones(steps), np.zeros(steps)

@@ -61,7 +61,7 @@ def write_polygons(
             table, found = _table(batch, names, transform, crs, about)
             writer.write_table(table)
             bounds[:2], bounds[2:] = np.minimum(bounds[:2], found[:2]), np.maximum(bounds[2:], found[2:])
-        writer.add_key_value_metadata({"geo": json.dumps(_metadata(crs, bounds))})
+        writer.add_key_value_metadata(geo_metadata(crs, bounds, ["Polygon"], boxes=True))
 
 
 def to_ground(polygons: NDArray[np.object_], transform: Affine6) -> NDArray[np.object_]:
@@ -112,15 +112,23 @@ def _table(
     return pa.table(columns, schema=_SCHEMA), shapely.total_bounds(placed)
 
 
-def _metadata(crs: str, bounds: NDArray[np.float64]) -> dict[str, Any]:
-    """Return what GeoParquet 1.1 asks a file to say of its geometry."""
+def geo_metadata(crs: str, bounds: NDArray[np.float64], types: Iterable[str], *, boxes: bool) -> dict[str, str]:
+    """Return what GeoParquet 1.1 asks a file to say of its column ``geometry`` of counter-clockwise WKB.
+
+    Args:
+        crs: of the geometry.
+        bounds: (4,) of all of it; not finite where there is none.
+        types: of the geometry, such as ``Polygon``.
+        boxes: the file has a column ``bbox``, a struct of :data:`_CORNERS`.
+    """
     geometry: dict[str, Any] = {
         "encoding": "WKB",
-        "geometry_types": ["Polygon"],
+        "geometry_types": sorted(types),
         "crs": CRS.from_user_input(crs).to_json_dict(),
         "orientation": "counterclockwise",
-        "covering": {"bbox": {corner: ["bbox", corner] for corner in _CORNERS}},
     }
+    if boxes:
+        geometry["covering"] = {"bbox": {corner: ["bbox", corner] for corner in _CORNERS}}
     if np.isfinite(bounds).all():
         geometry["bbox"] = bounds.tolist()
-    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
+    return {"geo": json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}})}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -41,9 +42,9 @@ def test_ranks_equal_scipys_within_each_group(pairs: list[tuple[int, int]]) -> N
         assert found[mine] == pytest.approx((rankdata(values[mine]) - 0.5) / mine.sum())
 
 
-def test_only_the_worst_of_each_stratum_and_quarter_go_and_dates_count_anew() -> None:
+def test_only_the_worst_of_each_stratum_and_quarter_go_and_dates_count_anew(tmp_path: Path) -> None:
     table = chips(40, cloudy=7)
-    made = rank_chips(table, CurateSettings(quality={"cut_worst": {"cloud": 0.05}}))
+    made = rank_chips(table, CurateSettings(quality={"cut_worst": {"cloud": 0.05}}), tmp_path)
     assert [row["place"] for row in made.rejected] == ["p014", "p015"]
     assert {row["reason"] for row in made.rejected} == {"among the worst of its stratum and quarter by cloud"}
     assert made.counts == {"among_worst": 2, "chips": -2, "places": 0, "places_with_too_few_dates": 0}
@@ -53,32 +54,32 @@ def test_only_the_worst_of_each_stratum_and_quarter_go_and_dates_count_anew() ->
     assert kept.groupby("place")["date_index"].apply(list).map(tuple).value_counts().to_dict() == {(0, 1): 38, (0,): 2}
 
 
-def test_a_place_left_with_too_few_dates_goes_whole() -> None:
-    made = rank_chips(chips(40, cloudy=7), CurateSettings(min_dates=2, quality={"cut_worst": {"cloud": 0.05}}))
+def test_a_place_left_with_too_few_dates_goes_whole(tmp_path: Path) -> None:
+    made = rank_chips(chips(40, cloudy=7), CurateSettings(min_dates=2, quality={"cut_worst": {"cloud": 0.05}}), tmp_path)
     assert made.places.sum() == 38
     assert len(made.rows) == 76
     assert "1 good dates, 2 wanted" in {row["reason"] for row in made.rejected}
     assert made.counts == {"among_worst": 2, "chips": -4, "places": -2, "places_with_too_few_dates": 2}
 
 
-def test_by_default_chips_are_ranked_and_none_is_lost() -> None:
+def test_by_default_chips_are_ranked_and_none_is_lost(tmp_path: Path) -> None:
     table = chips(10, cloudy=2)
-    made = rank_chips(table, CurateSettings())
+    made = rank_chips(table, CurateSettings(), tmp_path)
     assert made.rows.drop_columns(["q_rank_blur", "q_rank_haze", "q_rank_cloud"]).equals(
         table.drop_columns(["q_rank_blur", "q_rank_haze", "q_rank_cloud"])
     )
     ranks = made.rows.to_pandas()
     assert ranks["q_rank_haze"].eq(0.5).all()  # all are equal
     assert ranks.groupby(["stratum", "quarter"])["q_rank_blur"].apply(list).tolist() == [[0.1, 0.3, 0.5, 0.7, 0.9]] * 4
-    first, turned = rank_chips(table, CurateSettings()), rank_chips(table.slice(10), CurateSettings())
+    first, turned = rank_chips(table, CurateSettings(), tmp_path), rank_chips(table.slice(10), CurateSettings(), tmp_path)
     assert len(turned.rows) == 10
-    assert rank_chips(index([]), CurateSettings()).rows.schema.names == first.rows.schema.names
+    assert rank_chips(index([]), CurateSettings(), tmp_path).rows.schema.names == first.rows.schema.names
 
 
-def test_without_other_dates_whiteness_stands_in_for_cloud() -> None:
+def test_without_other_dates_whiteness_stands_in_for_cloud(tmp_path: Path) -> None:
     known = {"date_index": 0, "quarter": 0, "q_reblur": 0.3, "q_dark": 9.0}
     rows = [{**known, "place": f"p{k}", "label": "town", "q_white": 0.1 * k} for k in range(4)]
-    made = rank_chips(index(rows), CurateSettings(source="images", quality={"cut_worst": {"cloud": 0.3}}))
+    made = rank_chips(index(rows), CurateSettings(source="images", quality={"cut_worst": {"cloud": 0.3}}), tmp_path)
     assert made.rows["place"].to_pylist() == ["p0", "p1", "p2"]
     assert made.counts == {"among_worst": 1, "chips": -1}
 

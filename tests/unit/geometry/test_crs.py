@@ -9,7 +9,7 @@ from pyproj import CRS, Geod
 from pyproj.aoi import AreaOfInterest
 from pyproj.database import query_utm_crs_info
 
-from cgeartheye.geometry.crs import apply, footprint, invert, pixel_size_m, same_crs, transformer, utm_crs
+from cgeartheye.geometry.crs import apply, footprint, invert, pixel_size_m, same_crs, square_footprints, transformer, utm_crs
 
 
 @settings(max_examples=100, deadline=None)
@@ -119,3 +119,26 @@ def test_an_outline_off_the_earth_is_refused() -> None:
 def test_equal_systems_by_other_names() -> None:
     assert same_crs("EPSG:32640", CRS.from_epsg(32640).to_wkt())
     assert not same_crs("EPSG:32640", "EPSG:32641")
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32601", "EPSG:32660", "EPSG:32731", "EPSG:32661", "EPSG:32761", "EPSG:3857", "EPSG:4326"])
+def test_outlines_of_many_are_those_of_each(crs: str) -> None:
+    random = np.random.default_rng(0)
+    area = CRS.from_user_input(crs).area_of_use
+    assert area is not None
+    lon = random.uniform(area.west, area.east, 60)
+    lat = random.uniform(area.south, area.north, 60)
+    x, y = transformer("EPSG:4326", crs).transform(lon, lat)
+    one = 1e-5 if crs == "EPSG:4326" else 1.0
+    side = random.uniform(50, 3000, (2, 60)) * one
+    if crs in {"EPSG:32661", "EPSG:32761"}:
+        x[0], y[0] = 2_000_000 - 500, 2_000_000 + 700  # holds the pole
+    if crs in {"EPSG:32601", "EPSG:32660"}:
+        x[1], y[1] = transformer("EPSG:4326", crs).transform(180.0, 40.0)
+        x[1] -= side[0][1] / 2
+    found = square_footprints(x, y, (side[0], side[1]), crs)
+    for number, outline in enumerate(found):
+        expected = footprint((side[0][number], 0, x[number], 0, -side[1][number], y[number]), 1, 1, crs)
+        assert outline.is_valid
+        assert outline.symmetric_difference(expected).area < 1e-9 * expected.area
+        assert all(part.exterior.is_ccw for part in shapely.get_parts(outline))
