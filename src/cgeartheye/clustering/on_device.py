@@ -39,12 +39,23 @@ class TorchProducts:
         self, held: Tensor, centroids: tuple[Tensor, Tensor], rows: Positions | None = None, tried: Positions | None = None, /
     ) -> tuple[Positions, Array]:
         """Return positions (m,) and scores (m,) as :meth:`cgeartheye.clustering.products.Products.nearest` says."""
+        scores, best = self._scores(held, centroids, rows, tried).min(dim=1)
+        return best.cpu().numpy(), scores.cpu().numpy()
+
+    def nearest_two(
+        self, held: Tensor, centroids: tuple[Tensor, Tensor], rows: Positions | None = None, tried: Positions | None = None, /
+    ) -> Positions:
+        """Return positions (m, 2) as :meth:`cgeartheye.clustering.products.Products.nearest_two` says."""
+        best = self._scores(held, centroids, rows, tried).topk(2, dim=1, largest=False).indices
+        found: Positions = best.cpu().numpy()
+        return found
+
+    def _scores(self, held: Tensor, centroids: tuple[Tensor, Tensor], rows: Positions | None, tried: Positions | None) -> Tensor:
         values, lengths = centroids
         if tried is not None:
             values, lengths = values[self._at(tried)], lengths[self._at(tried)]
         x = held if rows is None else held[self._at(rows)]
-        scores, best = torch.addmm(lengths, x, values.T, alpha=-2).min(dim=1)
-        return best.cpu().numpy(), scores.cpu().numpy()
+        return torch.addmm(lengths, x, values.T, alpha=-2)
 
     def _at(self, positions: Positions) -> Tensor:
         return torch.from_numpy(positions).to(self._device)

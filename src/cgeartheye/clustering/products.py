@@ -44,6 +44,11 @@ class Products(Protocol):
         Returns: (m,) position in ``tried``, ties to the earlier one, and (m,) float32.
         """
 
+    def nearest_two(
+        self, held: Held, centroids: Held, rows: Positions | None = None, tried: Positions | None = None, /
+    ) -> Positions:
+        """Return for each row which two of at least two centroids are nearest, (m, 2) positions, the nearest first."""
+
 
 class Centroids(NamedTuple):
     """Centroids (k, d) with their squared lengths (k,)."""
@@ -71,12 +76,25 @@ class Processor:
         self, held: Array, centroids: Centroids, rows: Positions | None = None, tried: Positions | None = None, /
     ) -> tuple[Positions, Array]:
         """Return positions (m,) and scores (m,) as :meth:`Products.nearest` says."""
-        values, lengths = centroids if tried is None else (centroids.values[tried], centroids.lengths[tried])
-        scores = (held if rows is None else held[rows]) @ values.T
-        scores *= -2
-        scores += lengths
+        scores = self._scores(held, centroids, rows, tried)
         best = scores.argmin(axis=1)
         return best, scores[np.arange(len(scores)), best]
+
+    def nearest_two(
+        self, held: Array, centroids: Centroids, rows: Positions | None = None, tried: Positions | None = None, /
+    ) -> Positions:
+        """Return positions (m, 2) as :meth:`Products.nearest_two` says."""
+        scores = self._scores(held, centroids, rows, tried)
+        best = scores.argmin(axis=1)
+        scores[np.arange(len(scores)), best] = np.inf
+        return np.stack([best, scores.argmin(axis=1)], axis=1)
+
+    def _scores(self, held: Array, centroids: Centroids, rows: Positions | None, tried: Positions | None) -> Array:
+        values, lengths = centroids if tried is None else (centroids.values[tried], centroids.lengths[tried])
+        scores: Array = (held if rows is None else held[rows]) @ values.T
+        scores *= -2
+        scores += lengths
+        return scores
 
 
 PROCESSOR: Final = Processor()

@@ -32,6 +32,8 @@ SEEDS_AT_ONCE: Final = 2
 """Seeds that a step chooses at most, and no more than its group is due of those that are missing [ours]."""
 
 _GROUPS_SEEN: Final = 4
+_SPLITS: Final = 6
+"""Times that large groups are grouped again at most: rows that are all alike stay together."""
 _COMPARED_ROWS: Final = 16_384
 _ROUNDING: Final = 1e-6
 """Squared distances below this share of the largest squared length are rounding of equal rows."""
@@ -70,12 +72,50 @@ def small_kmeans(x: Array, k: int, random: np.random.Generator, products: Produc
     return centres
 
 
+def even_groups(
+    x: Array, count: int, random: np.random.Generator, products: Products, *, passes: int = 5
+) -> tuple[Array, NDArray[np.int64]]:
+    """Gather the rows ``x`` (n, d) into about ``count`` groups of near rows, hardly any of more than twice their mean size.
+
+    In many dimensions a mean of rows of many kinds is short, and so lies nearer to every row that has no group of its own than
+    the mean of another kind: with fewer groups than kinds one group gets a third of all rows. Such groups are grouped again.
+
+    Returns: centres (g, d), and the group (n,) of each row; no group is empty.
+    """
+    centres = small_kmeans(x, count, random, products, passes=passes)
+    of = nearest_centre(x, centres, products)
+    share = len(x) / count
+    for _ in range(_SPLITS):
+        large = np.flatnonzero(np.bincount(of) > 2 * share)
+        for group in large.tolist():
+            rows = np.flatnonzero(of == group)
+            parts = small_kmeans(x[rows], math.ceil(len(rows) / share), random, products, passes=passes)
+            inner = nearest_centre(x[rows], parts, products)
+            of[rows] = np.where(inner == 0, group, len(centres) + inner - 1)
+            centres = np.concatenate([centres, parts[1:]])
+            centres[group] = parts[0]
+        if not large.size:
+            break
+        of = nearest_centre(x, centres, products)
+    present, of = np.unique(of, return_inverse=True)
+    return centres[present], of
+
+
 def nearest_centre(x: Array, centres: Array, products: Products) -> NDArray[np.int64]:
     """Return the nearest of ``centres`` (m, d) for each row of ``x`` (n, d)."""
     nearest, held = np.empty(len(x), np.int64), products.centroids(centres)
     for start in range(0, len(x), _COMPARED_ROWS):
         some = slice(start, start + _COMPARED_ROWS)
         nearest[some] = products.nearest(products.hold(x[some]), held)[0]
+    return nearest
+
+
+def nearest_two_centres(x: Array, centres: Array, products: Products) -> NDArray[np.int64]:
+    """Return the two nearest of at least two ``centres`` (m, d) for each row of ``x`` (n, d), (n, 2), the nearest first."""
+    nearest, held = np.empty((len(x), 2), np.int64), products.centroids(centres)
+    for start in range(0, len(x), _COMPARED_ROWS):
+        some = slice(start, start + _COMPARED_ROWS)
+        nearest[some] = products.nearest_two(products.hold(x[some]), held)
     return nearest
 
 
@@ -130,8 +170,8 @@ class _Local:
 
     def __init__(self, x: Array, k: int, random: np.random.Generator, products: Products) -> None:
         self._random, self._k, self._products = random, k, products
-        centres = small_kmeans(x, max(round(math.sqrt(k)), len(x) // ROWS_PER_GROUP), random, products, passes=3)
-        groups = nearest_centre(x, centres, products)
+        count = max(round(math.sqrt(k)), len(x) // ROWS_PER_GROUP)
+        centres, groups = even_groups(x, count, random, products, passes=3)
         self._order = np.argsort(groups, kind="stable")
         self._bounds = np.searchsorted(groups[self._order], np.arange(len(centres) + 1))
         self._x = x[self._order]

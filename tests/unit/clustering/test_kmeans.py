@@ -12,8 +12,9 @@ from threadpoolctl import threadpool_limits
 
 from cgeartheye.clustering.kmeans import assign, kmeans, lloyd
 from cgeartheye.clustering.neighbours import CHUNK_ROWS, assign_near
+from cgeartheye.clustering.products import PROCESSOR
 from cgeartheye.clustering.rows import Picked
-from cgeartheye.clustering.seeds import seed_centroids
+from cgeartheye.clustering.seeds import even_groups, nearest_centre, seed_centroids, small_kmeans
 from cgeartheye.errors import DataError, ShapeError
 
 
@@ -217,6 +218,46 @@ def test_many_small_groups_of_centroids_still_find_the_nearest(monkeypatch: pyte
     exact = assign(rows, found.centroids)[0]
     assert (found.labels != exact).mean() < 2e-2
     assert (assign_near(rows, found.centroids, seed=1)[0] != exact).mean() < 5e-2
+
+
+def kinds(n: int, families: int, concepts: int, d: int, seed: int = 0) -> np.ndarray:
+    """Unit rows of concepts of Zipf sizes in families far apart: many more families than groups, few rows a cluster."""
+    random = np.random.default_rng(seed)
+    centres = random.normal(size=(families, d))[random.integers(0, families, concepts)] + 0.6 * random.normal(size=(concepts, d))
+    shares = 1 / np.arange(1, concepts + 1)
+    rows = centres[random.choice(concepts, n, p=shares / shares.sum())] + 0.5 * random.normal(size=(n, d))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_beyond_4096_clusters_rows_are_at_the_nearest_all_the_same() -> None:
+    rows = kinds(30_000, 600, 6_000, 32)
+    found = kmeans(rows, 6_000, seed=0)
+    exact, least = assign(rows, found.centroids)
+    assert (found.labels != exact).mean() < 0.01
+    assert found.distances.sum() < 1.005 * least.sum()
+    labels, distances = assign_near(rows, found.centroids, seed=1)
+    assert (labels != exact).mean() < 0.02
+    assert distances.sum() < 1.02 * least.sum()
+
+
+def test_no_group_gets_the_rows_of_all_kinds_that_have_none() -> None:
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(600, 256)) / 16
+    rows = (centres[random.integers(0, 600, 10_000)] + random.normal(size=(10_000, 256)) * 0.775 / 16).astype(np.float32)
+    mean = len(rows) / 32
+    alone = np.bincount(nearest_centre(rows, small_kmeans(rows, 32, random, PROCESSOR), PROCESSOR))
+    assert alone.max() > 2.5 * mean  # the trap is there
+    centres, of = even_groups(rows, 32, random, PROCESSOR)
+    sizes = np.bincount(of, minlength=len(centres))
+    assert sizes.min() > 0 and sizes.max() < 2.25 * mean
+    assert len(centres) < 64
+
+
+def test_rows_that_are_all_alike_stay_in_one_group() -> None:
+    rows = np.concatenate([np.ones((500, 4)), np.random.default_rng(0).normal(size=(20, 4))]).astype(np.float32)
+    centres, of = even_groups(rows, 10, np.random.default_rng(0), PROCESSOR)
+    assert len(set(of[:500].tolist())) == 1
+    assert np.array_equal(np.unique(of), np.arange(len(centres)))
 
 
 @pytest.mark.parametrize("k", [80, 119])

@@ -34,6 +34,8 @@ def test_nearest_and_dots_are_those_of_brute_force(products: Products) -> None:
     best, scores = products.nearest(held, centroids, rows, tried)
     assert best.tolist() == brute[rows][:, tried].argmin(axis=1).tolist()
     assert np.allclose(scores, brute[rows][:, tried].min(axis=1), atol=1e-5)
+    assert products.nearest_two(held, centroids).tolist() == brute.argsort(axis=1)[:, :2].tolist()
+    assert products.nearest_two(held, centroids, rows, tried).tolist() == brute[rows][:, tried].argsort(axis=1)[:, :2].tolist()
     assert np.allclose(products.dots(held, slice(5, 9), rows), x[5:9].astype(float) @ x[rows].T, atol=1e-5)
 
 
