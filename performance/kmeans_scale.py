@@ -34,6 +34,9 @@ from cgeartheye.curation.row_files import RowFiles
 WIDTH, PLACES, PER_LEAF, ROUNDS = 1024, 16_000_000, 80, 10
 NARROW = 32
 MEMORY_SIZES, BLOCK = (40_000, 160_000), 20_000
+TRIED, GROUPS_SEEN, CENTRES_TRIED = 5, 64, 650
+"""Centroids that a row is compared with for one of its group, as counted in a k-means of 4,000 clusters; groups around each whose
+centroids are looked at for neighbours; and centres of groups that a new row is compared with, twice."""
 PASSES = 15
 """Of one k-means, as measured; taken for the first level of 16 million rows."""
 GPUS, GPU_FLOPS, BUS, HOST, STEP_S = 8, 60e12, 25e9, 2e9, 3e-4
@@ -101,11 +104,14 @@ def products(n: int, k: int) -> tuple[float, float, int]:
     seen = k * min(seeds.ROWS_PER_SEED, max(4, seeds.MOST_VALUES // (k * WIDTH)))
     parts = max(round(math.sqrt(k)), seen // seeds.ROWS_PER_GROUP)
     groups = max(round(math.sqrt(k)), k // neighbours.CENTROIDS_PER_GROUP)
-    tried = 2 * k / groups  # a group's own centroids and about as many beside it
+    tried, around = TRIED * k / groups, max(round(math.sqrt(groups)), groups // neighbours.CENTROIDS_PER_GROUP)
+    search = k * min(k, GROUPS_SEEN * k / groups)  # of the neighbours of each centroid, anew in every pass
     seeding = seen * parts + k * (4 * seen / parts) * (2 + int(math.log(k))) + FIRST_PASSES * seen * tried
-    first = n * (4 * math.sqrt(groups) + tried)
+    first = around + 2 * CENTRES_TRIED + 2 * tried  # for a new row
     kept = min(n, RESAMPLED_ROWS * k)
-    pairs = (1 + ROUNDS) * (seeding + first) + PASSES * (n + ROUNDS * kept) * tried + ROUNDS * n * tried
+    rows = (1 + ROUNDS) * n + ROUNDS * kept  # that are new
+    later = PASSES * (n + ROUNDS * kept) + ROUNDS * n
+    pairs = (1 + ROUNDS) * (seeding + PASSES * search) + rows * first + later * tried
     read = (1 + PASSES + ROUNDS) * n + ROUNDS * PASSES * kept
     return 2 * WIDTH * pairs, 4.0 * WIDTH * read, (1 + ROUNDS) * k // seeds.SEEDS_AT_ONCE
 
