@@ -44,8 +44,8 @@ class Clustering:
     Args:
         centroids: (k, d) float32; k is smaller than asked where there are fewer distinct rows.
         labels: (n,) int32 in [0, k), the nearest centroid of each row, ties to the smaller number; beyond 4,096 clusters the
-            nearest among the neighbours of the one before, which is another one for up to one row in a hundred (four where
-            the data have no clusters at all).
+            nearest among the neighbours of the one before, which is another one for up to one row in a hundred, more where
+            the data have no clusters at all.
         distances: (n,) float32 >= 0, squared distance to it.
         passes: Lloyd passes made.
     """
