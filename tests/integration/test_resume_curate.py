@@ -30,6 +30,7 @@ def _count(pattern: str, least: int) -> Callable[[Path], bool]:
 
 STEPS: dict[str, Callable[[Path], bool]] = {
     "begin": _count("stage.json", 1),
+    "cells": _count(".work/cells/*", 1),
     "draw": _count("cells.parquet", 1),
     "chips": _count(".work/chips/notes/*.json", 2),
     "features": _count(".work/features/*.npy", 2),
@@ -109,7 +110,7 @@ def test_killed_in_every_step_it_ends_with_the_same_bytes(project: Path, seed: i
 def test_parts_killed_and_repeated_in_any_order_end_with_the_same_bytes(project: Path) -> None:
     out = project.parent / "out" / "curated"
     shutil.rmtree(out, ignore_errors=True)
-    for part, step in ((3, "chips"), (1, "features"), (3, None), (2, None), (1, None)):
+    for part, step in ((2, "cells"), (3, "chips"), (1, "features"), (3, None), (2, None), (1, None)):
         command = ("curate", "--project", str(project), "--part", f"{part}/3")
         if step is None:
             _run(*command)

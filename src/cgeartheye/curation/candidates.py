@@ -72,7 +72,13 @@ class Candidates:
 
 
 def take_runs(first: Ints, values: NDArray[Any], at: Ints) -> tuple[Ints, NDArray[Any]]:
-    """Return ``first`` and ``values`` of some of n runs that lie one after another, ``values[first[i] : first[i + 1]]`` each."""
+    """Return some of n runs that lie one after another, as their beginnings (m + 1,) and values.
+
+    Args:
+        first: (n + 1,), run i is ``values[first[i] : first[i + 1]]``.
+        values: of all runs, (first[n],).
+        at: (m,) runs that are wanted.
+    """
     lengths = np.diff(first)[at]
     taken = np.concatenate([[0], np.cumsum(lengths)])
     return taken, values[np.repeat(first[at] - taken[:-1], lengths) + np.arange(taken[-1])]

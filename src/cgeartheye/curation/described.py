@@ -48,7 +48,16 @@ def write_piece(
     arrays: Mapping[str, NDArray[Any]] | None = None,
     notes: Mapping[str, Any],
 ) -> None:
-    """Count the cells of a piece and store them, with more arrays and notes; ``folder`` appears when all of it is written."""
+    """Count the cells of a piece and store them; ``folder`` appears when all of it is written.
+
+    Args:
+        folder: of the piece.
+        cells: its n cells.
+        described: what the layers say of them.
+        seed: of the draw.
+        arrays: more arrays, (m, ...) each, which are left out where there is no cell.
+        notes: more notes, plain JSON.
+    """
     block, strata, sizes, counts = count_block(described, cells.ids, seed)
     stored = {name: values for name in _ARRAYS if (values := getattr(described, name)) is not None}
     stored |= {"ids": block.ids, "stratum": block.stratum.astype(np.int32), "sizes": sizes, "counts": counts.astype(np.int32)}
@@ -71,13 +80,13 @@ def strata_of(folder: Path) -> list[Stratum]:
 
 
 def read_array(folder: Path, name: str) -> NDArray[Any]:
-    """Return an array of a piece that has cells, mapped from disk."""
+    """Return an array of a piece that has cells, (n, ...) for its n cells or places, mapped from disk."""
     found: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r")
     return found
 
 
 def read_described(folder: Path, chosen: NDArray[np.bool_]) -> Described:
-    """Return what is said of those cells of a piece that are chosen, by mask."""
+    """Return what is said of those cells of a piece that are chosen, by mask (n,)."""
     notes = read_notes(folder)
     stored: dict[str, Any] = {
         name: read_array(folder, name)[chosen] if (folder / f"{name}.npy").exists() else None for name in _ARRAYS
