@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from cgeartheye.curation.candidates import Candidates, cells_of, find_candidates, outside_hold_out, take_runs
+from cgeartheye.curation.candidates import Candidates, Covered, cells_of, find_candidates, outside_hold_out, take_runs
 from cgeartheye.curation.covariates import Described, describe_cells, in_area
 from cgeartheye.curation.described import ROWS, SECTORS, numbers_of, read_array, read_described, write_piece
 from cgeartheye.curation.exclusion import outside_excluded
@@ -22,7 +22,6 @@ from cgeartheye.geometry.cells import CellGrid
 from cgeartheye.rasters.scenes import Scene
 from cgeartheye.settings.curate import CurateSettings
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
@@ -100,26 +99,15 @@ def _describe(found: Candidates, grid: CellGrid, settings: CurateSettings) -> tu
 
 
 @dataclass(frozen=True)
-class DrawnPlaces:
-    """The n drawn places, in the order in which pieces hold them.
+class DrawnPlaces(Covered):
+    """The n drawn places, in the order in which pieces hold them; their scenes are positions in the catalogue.
 
     Args:
-        cells: (n,) int64 ids.
-        slots: (n,) int64, number of the place in its cell.
-        lon, lat: (n,) degrees, centre.
-        first: (n + 1,) int64, where the scenes of each place begin in ``scenes``.
-        scenes: (m,) int32 positions in the catalogue.
         region, land_cover, stratum: (n,) numbers that count ``regions``, ``classes`` and ``strata``; -1 for none.
         elevation_m: (n,) float32, NaN where unknown.
         regions, classes, strata: names.
     """
 
-    cells: Ints
-    slots: Ints
-    lon: Floats
-    lat: Floats
-    first: Ints
-    scenes: NDArray[np.int32]
     region: NDArray[np.int32]
     land_cover: NDArray[np.int8]
     stratum: NDArray[np.int32]
@@ -127,13 +115,6 @@ class DrawnPlaces:
     regions: tuple[str, ...]
     classes: tuple[str, ...]
     strata: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.cells)
-
-    def scenes_of(self, place: int) -> tuple[int, ...]:
-        """Return the positions of a place's scenes in the catalogue."""
-        return tuple(self.scenes[self.first[place] : self.first[place + 1]].tolist())
 
 
 def read_places(folders: list[Path], plan: Plan) -> DrawnPlaces:

@@ -33,8 +33,8 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """Places that could be sampled, in order of cell and slot.
+class Covered:
+    """Places and the scenes that cover them.
 
     Args:
         cells: (n,) int64 ids.
@@ -43,8 +43,6 @@ class Candidates:
         lat: (n,) degrees, centre.
         first: (n + 1,) int64, where the scenes of each place begin in ``scenes``.
         scenes: (m,) int32, numbers of the scenes that cover a place together on its dates, ascending within each place.
-        n_dates: (n,) int64, dates that cover it.
-        n_quarters: (n,) int64, quarters of the calendar year these dates lie in.
     """
 
     cells: Ints
@@ -53,8 +51,6 @@ class Candidates:
     lat: Floats
     first: Ints
     scenes: NDArray[np.int32]
-    n_dates: Ints
-    n_quarters: Ints
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -62,6 +58,19 @@ class Candidates:
     def scenes_of(self, place: int) -> tuple[int, ...]:
         """Return the numbers of a place's scenes."""
         return tuple(self.scenes[self.first[place] : self.first[place + 1]].tolist())
+
+
+@dataclass(frozen=True)
+class Candidates(Covered):
+    """Places that could be sampled, in order of cell and slot.
+
+    Args:
+        n_dates: (n,) int64, dates that cover it.
+        n_quarters: (n,) int64, quarters of the calendar year these dates lie in.
+    """
+
+    n_dates: Ints
+    n_quarters: Ints
 
     def take(self, chosen: NDArray[Any]) -> Candidates:
         """Return some of the places, by mask (n,) or positions."""

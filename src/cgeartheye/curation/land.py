@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cgeartheye.curation.candidates import outside_hold_out
 from cgeartheye.curation.covariates import describe_cells
@@ -28,8 +27,6 @@ from cgeartheye.shards.writer import write_table
 
 _CHIP_GSD_M: Final = 0.75
 """Pixel of the chips that hold-outs are kept away from where none is set: that of the archive this is made for [report]."""
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,6 @@ from cgeartheye.files import atomic_path
 from cgeartheye.geometry.cells import CellGrid
 from cgeartheye.settings.curate import CurateSettings
 
-Ints = NDArray[np.int64]
-
 
 def plan_pieces(folders: list[Path], settings: CurateSettings) -> tuple[Plan, int]:
     """Plan the draw over described pieces, in any order and division; also return the number of their cells.
